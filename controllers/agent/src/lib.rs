@@ -1,0 +1,1 @@
+//! Declared agents and their processes.

@@ -1,0 +1,1 @@
+//! Declared goals and their DAGs.

@@ -1,0 +1,1 @@
+//! Heartbeat files and control state.

@@ -1,0 +1,1 @@
+//! Markdown control files to declarations and directives, with line and column in every error.

@@ -1,0 +1,156 @@
+//! A goal: what a person wants, and its one DAG of tasks.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::GoalId;
+use crate::task::TaskSpec;
+
+/// One declared goal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GoalSpec {
+    /// Its id.
+    pub id: GoalId,
+    /// One line for people: the first line of its text, or its id.
+    pub title: String,
+    /// What is wanted, in prose: what a planner reads.
+    pub text: String,
+    /// Priority of tasks that name none.
+    pub priority: u32,
+    /// How often a task may fail that does not say itself.
+    pub max_attempts: Option<u32>,
+    /// Time limit of an attempt of a task that does not say itself, in seconds.
+    pub timeout_secs: Option<u64>,
+    /// Working folder, relative to the project; `.orch/work/<goal>` where absent.
+    pub folder: Option<String>,
+    /// LLM provider of its planner, where it is not the run's.
+    pub provider: Option<String>,
+    /// Model of its planner, where it is not the provider's default.
+    pub model: Option<String>,
+    /// The plan a person pinned, with the ids each task waits for; no model is
+    /// asked where it is present.
+    pub tasks: Option<Vec<PinnedTask>>,
+    /// Fingerprint of all of the above. It changes when what is declared changes.
+    pub spec_hash: String,
+}
+
+/// A task as a person pinned it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PinnedTask {
+    /// The task.
+    #[serde(flatten)]
+    pub spec: TaskSpec,
+    /// The tasks it waits for.
+    pub after: Vec<crate::TaskId>,
+}
+
+/// Where a goal stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Declared; no plan was accepted yet.
+    Draft,
+    /// Its tasks are worked on.
+    Active,
+    /// Every task is done.
+    Complete,
+    /// Nothing can run any more and something failed.
+    Failed,
+}
+
+impl Status {
+    /// All statuses.
+    pub const ALL: [Self; 4] = [Self::Draft, Self::Active, Self::Complete, Self::Failed];
+
+    /// The word in Redis.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Active => "active",
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A word that names no goal status.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is no goal status: expected draft, active, complete or failed", .0.escape_debug())]
+pub struct UnknownStatus(pub String);
+
+impl FromStr for Status {
+    type Err = UnknownStatus;
+    fn from_str(word: &str) -> Result<Self, UnknownStatus> {
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str() == word)
+            .ok_or_else(|| UnknownStatus(word.to_owned()))
+    }
+}
+
+/// How many tasks of a goal are in each state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Waiting for dependencies.
+    pub blocked: u64,
+    /// Claimable now or later.
+    pub ready: u64,
+    /// Held by an agent.
+    pub running: u64,
+    /// Accepted.
+    pub done: u64,
+    /// Given up.
+    pub failed: u64,
+}
+
+impl Counts {
+    /// All tasks.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.blocked + self.ready + self.running + self.done + self.failed
+    }
+
+    /// What the goal's status should be once its plan was accepted.
+    ///
+    /// A failed task alone does not fail the goal: what does not depend on it
+    /// still runs to its end first.
+    #[must_use]
+    pub const fn status(&self) -> Status {
+        if self.done == self.total() {
+            Status::Complete
+        } else if self.failed > 0 && self.ready == 0 && self.running == 0 {
+            Status::Failed
+        } else {
+            Status::Active
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goal_should_fail_only_once_nothing_can_run() {
+        let counts = Counts { blocked: 2, running: 1, failed: 1, done: 3, ..Counts::default() };
+        assert_eq!(counts.status(), Status::Active);
+        assert_eq!(Counts { running: 0, ..counts }.status(), Status::Failed);
+        assert_eq!(Counts { running: 0, ready: 1, ..counts }.status(), Status::Active);
+    }
+
+    #[test]
+    fn goal_should_be_complete_when_every_task_is_done() {
+        assert_eq!(Counts { done: 3, ..Counts::default() }.status(), Status::Complete);
+        let stuck = Counts { done: 3, blocked: 1, ..Counts::default() };
+        assert_eq!(stuck.status(), Status::Active);
+    }
+}

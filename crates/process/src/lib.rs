@@ -1,0 +1,1 @@
+//! Process identity and children that never outlive their parent.

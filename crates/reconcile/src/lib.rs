@@ -1,0 +1,1 @@
+//! A level-triggered reconcile loop: queue, backoff, resync, panic containment, spans.

@@ -1,0 +1,1 @@
+//! All shared state in Redis: keys, records, and one Lua script per transition.

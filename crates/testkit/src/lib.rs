@@ -1,0 +1,1 @@
+//! Real servers on free ports and waits with deadlines, for tests only.
