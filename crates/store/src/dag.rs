@@ -1,0 +1,314 @@
+//! Plans: writing a new one beside the one in force, and switching.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use model::task::DEFAULT_MAX_ATTEMPTS;
+use model::{Dag, GoalId, Role, TaskId, TaskSpec};
+use redis::cmd;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::connection::Store;
+use crate::error::Error;
+use crate::lead::Lead;
+use crate::{keys, script};
+
+/// Ids in one reservation.
+const RESERVE_CHUNK: usize = 2_000;
+/// Tasks in one staging call: some milliseconds of Redis' time.
+const STAGE_CHUNK: usize = 500;
+
+/// How a plan differs from the one before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Tasks that are new.
+    pub added: Vec<TaskId>,
+    /// Tasks whose content changed: they run again.
+    pub revised: Vec<TaskId>,
+    /// Tasks that are no longer wanted.
+    pub removed: Vec<TaskId>,
+    /// Tasks that only wait for something else now.
+    pub relinked: Vec<TaskId>,
+}
+
+impl Difference {
+    /// Whether nothing differs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty()
+            && self.revised.is_empty()
+            && self.removed.is_empty()
+            && self.relinked.is_empty()
+    }
+
+    /// In words, with at most a few ids each.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let parts: Vec<String> = [
+            ("added", &self.added),
+            ("changed", &self.revised),
+            ("removed", &self.removed),
+            ("waits for something else", &self.relinked),
+        ]
+        .into_iter()
+        .filter(|(_, ids)| !ids.is_empty())
+        .map(|(what, ids)| {
+            let shown: Vec<&str> = ids.iter().take(5).map(TaskId::as_str).collect();
+            let more = if ids.len() > 5 { ", .." } else { "" };
+            format!("{} {what} ({}{more})", ids.len(), shown.join(", "))
+        })
+        .collect();
+        parts.join("; ")
+    }
+}
+
+/// The plan in force as it is stored.
+struct InForce {
+    nodes: HashMap<String, String>,
+    deps: HashMap<String, String>,
+}
+
+/// One task of the new plan, ready to be written.
+struct Row<'a> {
+    spec: &'a TaskSpec,
+    json: String,
+    deps: String,
+    dependents: String,
+    waiting: usize,
+    seq: usize,
+}
+
+/// What the switch has to be told besides the staged plan.
+struct Changes<'a> {
+    fresh: HashSet<&'a TaskId>,
+    revised: Vec<&'a Row<'a>>,
+    removed: Vec<TaskId>,
+    /// Only their dependencies changed.
+    rewired: Vec<&'a TaskId>,
+    /// Everything whose dependencies must be counted anew.
+    relinked: BTreeSet<&'a TaskId>,
+}
+
+impl Store {
+    /// Makes `dag` the goal's plan in force. Tasks that exist already and did not
+    /// change keep their state; those that changed run again; what is running
+    /// finishes. `None` where the plan is the one in force already.
+    ///
+    /// # Errors
+    /// [`Error::PlanMoved`] where another plan came between: read again.
+    /// [`Error::IdTaken`], [`Error::NotLeader`], or Redis did not answer.
+    pub async fn accept(
+        &self,
+        lead: &Lead,
+        goal: &GoalId,
+        dag: Dag,
+        spec_hash: &str,
+        title: &str,
+    ) -> Result<Option<Difference>, Error> {
+        let (generation, in_force) = self.plan_in_force(goal).await?;
+        let dag = self.reserve(lead, goal, dag).await?;
+        let rows = rows(&dag);
+        let changes = compare(&dag, &rows, &in_force);
+        let difference = changes.difference();
+        if generation > 0 && difference.is_empty() {
+            return Ok(None);
+        }
+        let generation = generation + 1;
+        self.stage(lead, goal, generation, &rows, &changes.fresh).await?;
+        self.switch(lead, goal, generation, (spec_hash, title), &rows, &changes).await?;
+        Ok(Some(difference))
+    }
+
+    async fn plan_in_force(&self, goal: &GoalId) -> Result<(u64, InForce), Error> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HGET").arg(keys::goal(goal)).arg("generation");
+        pipeline.cmd("HGETALL").arg(keys::dag(goal, "nodes"));
+        pipeline.cmd("HGETALL").arg(keys::dag(goal, "deps"));
+        let (generation, nodes, deps): (Option<u64>, _, _) =
+            self.ask_all("read the plan in force", &pipeline).await?;
+        Ok((generation.unwrap_or(0), InForce { nodes, deps }))
+    }
+
+    async fn reserve(&self, lead: &Lead, goal: &GoalId, dag: Dag) -> Result<Dag, Error> {
+        let mut stored = Vec::with_capacity(dag.tasks().len());
+        for chunk in dag.tasks().chunks(RESERVE_CHUNK) {
+            let ids: Vec<&str> = chunk.iter().map(|task| task.id.as_str()).collect();
+            let args = (lead.controller(), lead.epoch().0, goal.as_str(), ids);
+            let reply = self.call("reserve task ids", &script::DAG_RESERVE, args).await?.led()?;
+            match reply.verdict() {
+                "reserved" if reply.rest().len() == chunk.len() => {}
+                "taken" => return Err(Error::IdTaken { id: reply.word(0).to_owned() }),
+                _ => return Err(reply.surprise()),
+            }
+            for id in reply.rest() {
+                stored.push(TaskId::new(id.as_str()).map_err(|_| reply.surprise())?);
+            }
+        }
+        dag.renamed(stored).map_err(|error| Error::IdTaken { id: error.to_string() })
+    }
+
+    async fn stage(
+        &self,
+        lead: &Lead,
+        goal: &GoalId,
+        generation: u64,
+        rows: &[Row<'_>],
+        fresh: &HashSet<&TaskId>,
+    ) -> Result<(), Error> {
+        for (n, chunk) in rows.chunks(STAGE_CHUNK).enumerate() {
+            let mut args: Vec<String> = vec![
+                lead.controller().to_owned(),
+                lead.epoch().to_string(),
+                goal.to_string(),
+                generation.to_string(),
+                if n == 0 { "1" } else { "" }.to_owned(),
+            ];
+            for row in chunk {
+                let is_fresh = fresh.contains(&row.spec.id);
+                args.extend([
+                    row.spec.id.to_string(),
+                    row.json.clone(),
+                    row.deps.clone(),
+                    row.dependents.clone(),
+                    if is_fresh { "1" } else { "" }.to_owned(),
+                    row.spec.role.as_ref().map_or("", Role::as_str).to_owned(),
+                    row.spec.priority.to_string(),
+                    row.seq.to_string(),
+                    max_attempts(row.spec).to_string(),
+                    row.waiting.to_string(),
+                ]);
+            }
+            let reply = self.call("write a plan", &script::DAG_STAGE, args).await?.led()?;
+            if reply.verdict() != "staged" {
+                return Err(Error::PlanMoved { goal: goal.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    async fn switch(
+        &self,
+        lead: &Lead,
+        goal: &GoalId,
+        generation: u64,
+        (spec_hash, title): (&str, &str),
+        rows: &[Row<'_>],
+        changes: &Changes<'_>,
+    ) -> Result<(), Error> {
+        let fresh = rows.iter().filter(|row| changes.fresh.contains(&row.spec.id));
+        let (ready, blocked): (Vec<&Row<'_>>, Vec<&Row<'_>>) =
+            fresh.partition(|row| row.waiting == 0);
+        let revised: Vec<_> = changes
+            .revised
+            .iter()
+            .map(|row| {
+                let role = row.spec.role.as_ref().map_or("", Role::as_str);
+                let id = row.spec.id.as_str();
+                json!([id, role, row.spec.priority, row.seq, max_attempts(row.spec)])
+            })
+            .collect();
+        let args = (
+            (self.now(), lead.controller(), lead.epoch().0, goal.as_str(), generation),
+            (spec_hash, title, rows.len(), ready.len(), blocked.len()),
+            (json!(revised).to_string(), json!(changes.removed).to_string()),
+            json!(changes.relinked).to_string(),
+        );
+        let reply = self.call("accept a plan", &script::DAG_ACCEPT, args).await?.led()?;
+        match reply.verdict() {
+            "accepted" | "already" => Ok(()),
+            "stale" | "missing" => Err(Error::PlanMoved { goal: goal.clone() }),
+            _ => Err(reply.surprise()),
+        }
+    }
+
+    /// How many tasks of a goal's plan there are for each role; '' is any.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn goal_roles(&self, goal: &GoalId) -> Result<Vec<String>, Error> {
+        self.ask("read a goal's roles", cmd("SMEMBERS").arg(keys::dag(goal, "roles"))).await
+    }
+}
+
+fn max_attempts(spec: &TaskSpec) -> u32 {
+    spec.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS).max(1)
+}
+
+fn rows(dag: &Dag) -> Vec<Row<'_>> {
+    let dependents = dag.dependents();
+    let list = |positions: &[u32]| {
+        let ids: Vec<&TaskId> = positions.iter().map(|p| &dag.tasks()[*p as usize].id).collect();
+        json!(ids).to_string()
+    };
+    dag.tasks()
+        .iter()
+        .enumerate()
+        .map(|(seq, spec)| Row {
+            spec,
+            json: json!(spec).to_string(),
+            deps: list(dag.dependencies(seq)),
+            dependents: list(&dependents[seq]),
+            waiting: dag.dependencies(seq).len(),
+            seq,
+        })
+        .collect()
+}
+
+fn compare<'a>(dag: &'a Dag, rows: &'a [Row<'a>], old: &InForce) -> Changes<'a> {
+    let mut changes = Changes {
+        fresh: HashSet::new(),
+        revised: Vec::new(),
+        removed: Vec::new(),
+        rewired: Vec::new(),
+        relinked: BTreeSet::new(),
+    };
+    let dependents = dag.dependents();
+    for row in rows {
+        let id = row.spec.id.as_str();
+        let same_deps = old.deps.get(id).map_or("[]", String::as_str) == row.deps;
+        match old.nodes.get(id) {
+            None => {
+                changes.fresh.insert(&row.spec.id);
+                // Its dependencies may be done already.
+                let known = |p: &u32| old.nodes.contains_key(dag.tasks()[*p as usize].id.as_str());
+                if dag.dependencies(row.seq).iter().any(known) {
+                    changes.relinked.insert(&row.spec.id);
+                }
+                continue;
+            }
+            Some(json) if *json != row.json => {
+                changes.revised.push(row);
+                changes.relinked.insert(&row.spec.id);
+                let waiting = dependents[row.seq].iter();
+                changes.relinked.extend(waiting.map(|p| &dag.tasks()[*p as usize].id));
+            }
+            Some(_) if !same_deps => changes.rewired.push(&row.spec.id),
+            Some(_) => {}
+        }
+        if !same_deps {
+            changes.relinked.insert(&row.spec.id);
+        }
+    }
+    let wanted: HashSet<&str> = rows.iter().map(|row| row.spec.id.as_str()).collect();
+    changes.removed = old
+        .nodes
+        .keys()
+        .filter(|id| !wanted.contains(id.as_str()))
+        .filter_map(|id| TaskId::new(id.as_str()).ok())
+        .collect();
+    changes.removed.sort();
+    changes
+}
+
+impl Changes<'_> {
+    fn difference(&self) -> Difference {
+        let mut added: Vec<TaskId> = self.fresh.iter().map(|id| (*id).clone()).collect();
+        added.sort();
+        Difference {
+            added,
+            revised: self.revised.iter().map(|row| row.spec.id.clone()).collect(),
+            removed: self.removed.clone(),
+            relinked: self.rewired.iter().map(|id| (*id).clone()).collect(),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Goals: what is declared of them, how planning them goes, and where they stand.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use model::GoalId;
+use model::goal::{Counts, Status};
+use redis::cmd;
+use serde::Serialize;
+
+use crate::connection::Store;
+use crate::error::Error;
+use crate::lead::Lead;
+use crate::record::Hash;
+use crate::{keys, script};
+
+/// Delayed tasks that one promotion looks at.
+const PROMOTED_PER_CALL: usize = 1_000;
+
+/// A goal as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Goal {
+    /// Its id.
+    pub id: GoalId,
+    /// Where it stands.
+    pub status: Status,
+    /// One line for people.
+    pub title: String,
+    /// Fingerprint of the declaration whose plan is in force.
+    pub spec_hash: String,
+    /// Which plan is in force; 0 is none yet.
+    pub generation: u64,
+    /// When it was first declared (ISO 8601).
+    pub created: Option<String>,
+    /// When it became complete or failed (ISO 8601).
+    pub finished: Option<String>,
+    /// Why it stands where it stands.
+    pub reason: Option<String>,
+    /// How many tasks the plan has.
+    pub tasks: u64,
+    /// How many tasks are in each state.
+    pub counts: Counts,
+    /// How often `REPARSE` was asked for.
+    pub reparses: u64,
+    /// How planning goes.
+    pub planning: Planning,
+    /// Where the last plan differed from the one before, in words.
+    pub difference: Option<String>,
+    /// Whether it is declared now.
+    pub declared: bool,
+}
+
+/// How planning a goal goes; persisted, so that a restart does not start it over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Planning {
+    /// Which declaration the attempts were for.
+    pub spec_hash: String,
+    /// Which `REPARSE` was served.
+    pub reparses: u64,
+    /// How many attempts failed.
+    pub attempts: u32,
+    /// Why the last one failed.
+    pub error: Option<String>,
+    /// No attempt before this time, in milliseconds since the epoch.
+    pub not_before_ms: u64,
+}
+
+/// The figures from which drift is seen without looking at every task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// What the scripts counted.
+    pub counts: Counts,
+    /// Tasks in the plan.
+    pub nodes: u64,
+    /// Tasks in the ready queues and the delayed set.
+    pub queued: u64,
+}
+
+impl Figures {
+    /// Why these figures cannot be right, if they cannot.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let c = &self.counts;
+        if c.total() != self.nodes {
+            Some("the counts do not add up to the number of tasks")
+        } else if c.ready != self.queued {
+            Some("not every ready task is in a queue")
+        } else if c.blocked > 0 && c.ready + c.running + c.failed == 0 {
+            Some("tasks are blocked though nothing is left to wait for")
+        } else {
+            None
+        }
+    }
+}
+
+impl Store {
+    /// Every goal that was ever declared, by id.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer or holds something else there.
+    pub async fn goal_ids(&self) -> Result<Vec<GoalId>, Error> {
+        let mut ids: Vec<String> = self.ask("list goals", cmd("SMEMBERS").arg(keys::GOALS)).await?;
+        ids.sort();
+        ids.into_iter()
+            .map(|id| {
+                GoalId::new(id.clone()).map_err(|_| Error::malformed(keys::GOALS, &id, "goal ids"))
+            })
+            .collect()
+    }
+
+    /// One goal; `None` where it was never declared.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer or holds something else there.
+    pub async fn goal(&self, id: &GoalId) -> Result<Option<Goal>, Error> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HGETALL").arg(keys::goal(id));
+        pipeline.cmd("HGETALL").arg(keys::dag(id, "counts"));
+        let (goal, counts): (HashMap<String, String>, HashMap<String, String>) =
+            self.ask_all("read a goal", &pipeline).await?;
+        let hash = Hash::new(keys::goal(id), goal);
+        if hash.is_empty() {
+            return Ok(None);
+        }
+        let counts = read_counts(&Hash::new(keys::dag(id, "counts"), counts))?;
+        Ok(Some(Goal {
+            id: id.clone(),
+            status: hash.required("status", "a goal status")?,
+            title: hash.text("title"),
+            spec_hash: hash.text("spec_hash"),
+            generation: hash.number("generation")?,
+            created: hash.some("created"),
+            finished: hash.some("finished"),
+            reason: hash.some("reason"),
+            tasks: hash.number("tasks")?,
+            counts,
+            reparses: hash.number("reparses")?,
+            planning: Planning {
+                spec_hash: hash.text("plan_spec_hash"),
+                reparses: hash.number("plan_reparses")?,
+                attempts: hash.number("plan_attempts")?,
+                error: hash.some("plan_error"),
+                not_before_ms: hash.number("plan_not_before")?,
+            },
+            difference: hash.some("difference"),
+            declared: hash.text("declared") != "0",
+        }))
+    }
+
+    /// The figures of a goal's plan in force.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer or holds something else there.
+    pub async fn figures(&self, id: &GoalId) -> Result<Figures, Error> {
+        let roles: Vec<String> =
+            self.ask("read a goal's roles", cmd("SMEMBERS").arg(keys::dag(id, "roles"))).await?;
+        // One transaction, so that no transition falls between the figures.
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        pipeline.cmd("HGETALL").arg(keys::dag(id, "counts"));
+        pipeline.cmd("HLEN").arg(keys::dag(id, "nodes"));
+        pipeline.cmd("ZCARD").arg(keys::dag(id, "delayed"));
+        pipeline.cmd("ZCARD").arg(keys::dag(id, "ready"));
+        for role in &roles {
+            pipeline.cmd("ZCARD").arg(keys::dag(id, &format!("ready:{role}")));
+        }
+        let values: Vec<redis::Value> = self.ask_all("read a goal's figures", &pipeline).await?;
+        let malformed = |_| Error::malformed(keys::dag(id, "*"), "", "the figures of a plan");
+        let mut values = values.into_iter();
+        let counts = values.next().unwrap_or(redis::Value::Nil);
+        let counts: HashMap<String, String> =
+            redis::from_redis_value(counts).map_err(malformed)?;
+        let mut numbers = Vec::new();
+        for value in values {
+            numbers.push(redis::from_redis_value::<u64>(value).map_err(malformed)?);
+        }
+        Ok(Figures {
+            counts: read_counts(&Hash::new(keys::dag(id, "counts"), counts))?,
+            nodes: numbers.first().copied().unwrap_or(0),
+            queued: numbers.iter().skip(1).sum(),
+        })
+    }
+
+    /// Writes what is declared of a goal or how planning it goes, and an event of
+    /// `kind` unless that is empty; makes the goal a draft where it is new. An
+    /// empty value removes the field.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], or Redis did not answer.
+    pub async fn note_goal(
+        &self,
+        lead: &Lead,
+        id: &GoalId,
+        kind: &str,
+        fields: &[(&str, String)],
+    ) -> Result<(), Error> {
+        let args =
+            (self.now(), lead.controller(), lead.epoch().0, id.as_str(), kind, fields);
+        self.call("note a goal", &script::GOAL_NOTE, args).await?.led()?;
+        Ok(())
+    }
+
+    /// Records how planning a goal goes.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], or Redis did not answer.
+    pub async fn note_planning(
+        &self,
+        lead: &Lead,
+        id: &GoalId,
+        kind: &str,
+        planning: &Planning,
+    ) -> Result<(), Error> {
+        let fields = [
+            ("plan_spec_hash", planning.spec_hash.clone()),
+            ("plan_reparses", planning.reparses.to_string()),
+            ("plan_attempts", planning.attempts.to_string()),
+            ("plan_error", planning.error.clone().unwrap_or_default()),
+            ("plan_not_before", planning.not_before_ms.to_string()),
+        ];
+        self.note_goal(lead, id, kind, &fields).await
+    }
+
+    /// Sets the status that follows from `counts`. Whether it changed; `false`
+    /// also where the counts or the plan changed since they were read.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], or Redis did not answer.
+    pub async fn roll_up(
+        &self,
+        lead: &Lead,
+        id: &GoalId,
+        generation: u64,
+        counts: &Counts,
+        reason: &str,
+    ) -> Result<bool, Error> {
+        let args = (
+            (self.now(), lead.controller(), lead.epoch().0, id.as_str(), generation),
+            (counts.status().as_str(), reason),
+            (counts.blocked, counts.ready, counts.running, counts.done, counts.failed),
+        );
+        let reply = self.call("set a goal's status", &script::GOAL_ROLLUP, args).await?.led()?;
+        Ok(reply.verdict() == "changed")
+    }
+
+    /// Makes tasks claimable whose time has come. When the next one is due.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer; promoting again is safe.
+    pub async fn promote(&self, id: &GoalId) -> Result<Option<Duration>, Error> {
+        let args = (self.now(), id.as_str(), PROMOTED_PER_CALL);
+        let reply = self.call("promote delayed tasks", &script::PROMOTE, args).await?;
+        if reply.word(0).is_empty() {
+            return Ok(None);
+        }
+        let (due, now) = (reply.number(0)?, reply.number(1)?);
+        Ok(Some(Duration::from_micros(due.saturating_sub(now))))
+    }
+
+    /// Recounts a goal and puts every task where its state says. How many changes
+    /// that took.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], or Redis did not answer.
+    pub async fn repair(&self, lead: &Lead, id: &GoalId) -> Result<u64, Error> {
+        let args = (self.now(), lead.controller(), lead.epoch().0, id.as_str());
+        self.call("repair a goal", &script::REPAIR, args).await?.led()?.number(0)
+    }
+}
+
+fn read_counts(hash: &Hash) -> Result<Counts, Error> {
+    Ok(Counts {
+        blocked: hash.number("blocked")?,
+        ready: hash.number("ready")?,
+        running: hash.number("running")?,
+        done: hash.number("done")?,
+        failed: hash.number("failed")?,
+    })
+}

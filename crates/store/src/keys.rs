@@ -1,0 +1,56 @@
+//! Every key in Redis. Names that the seed has keep their name; ours stand beside
+//! them. Scripts compute the same names; nothing else does.
+
+use model::{AgentName, GoalId, TaskId};
+
+/// Set of all goals that were ever declared.
+pub const GOALS: &str = "goals";
+/// Set of all agents that ever registered or were declared.
+pub const AGENTS: &str = "agents";
+/// Hash of what runs now: task id to `epoch:beat`.
+pub const LEASES: &str = "leases";
+/// Stream of every transition.
+pub const EVENTS: &str = "events";
+/// Channel of what a person should hear of.
+pub const ALERTS: &str = "alerts";
+/// Hash of who leads: controller to `epoch beat holder pid start_time host`.
+pub const LEADER: &str = "orchestrator:leader";
+/// String: what tells this project's processes from another's.
+pub const FLEET: &str = "orchestrator:fleet";
+/// Hash of what each controller last reported: controller to JSON.
+pub const CONTROLLERS: &str = "orchestrator:controllers";
+/// String: the present problems of the control files, as JSON.
+pub const PROBLEMS: &str = "orchestrator:problems";
+/// Hash of the orchestrators that stand by: holder to JSON.
+pub const STANDBYS: &str = "orchestrator:standbys";
+
+/// Hash: status, title, spec_hash, generation, created, finished, reason, ..
+#[must_use]
+pub fn goal(goal: &GoalId) -> String {
+    format!("goal:{goal}")
+}
+
+/// One of a goal's DAG keys: `nodes`, `deps`, `dependents`, `counts`, `ready`, `delayed`, ..
+#[must_use]
+pub fn dag(goal: &GoalId, part: &str) -> String {
+    format!("dag:{goal}:{part}")
+}
+
+/// Hash: status, owner, lease_expires, progress, artifacts, last_error, ..
+#[must_use]
+pub fn task(task: &TaskId) -> String {
+    format!("task:{task}")
+}
+
+/// List of the task's last errors as JSON, newest first.
+#[must_use]
+pub fn task_errors(task: &TaskId) -> String {
+    format!("task:{task}:errors")
+}
+
+/// One of an agent's keys: `registered`, `heartbeat`, `memory`, `control`, `inbox`,
+/// `status`, `directives`, `directives:answers`.
+#[must_use]
+pub fn agent(agent: &AgentName, part: &str) -> String {
+    format!("agent:{agent}:{part}")
+}

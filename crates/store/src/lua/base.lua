@@ -1,0 +1,64 @@
+-- Shared by every script: it is put in front of each of them, after the
+-- generated constants LEGAL (the model's table of transitions), EVENTS_KEPT,
+-- ERRORS_KEPT, ANSWERS_KEPT and MAX_LOSSES.
+--
+-- Conventions: time is microseconds since the epoch; an absent value is ''
+-- in arguments and replies; a reply is a list of strings whose first says what
+-- came of it. Numbers beyond 14 digits must pass through int(), because Lua
+-- would otherwise shorten them when it makes them text.
+
+local call = redis.call
+
+local function int(n) return string.format('%.0f', n) end
+
+-- The time: Redis' own, or the one that a test gives. Never both.
+local function clock(given)
+  if given ~= '' then return tonumber(given) end
+  local t = call('TIME')
+  return tonumber(t[1]) * 1000000 + tonumber(t[2])
+end
+
+-- Microseconds as ISO 8601 in UTC; Redis' Lua has no os.date.
+local function iso(us)
+  local secs = math.floor(us / 1000000)
+  local z = math.floor(secs / 86400) + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
+    - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  local rest = secs % 86400
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day,
+    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, us % 1000000)
+end
+
+local function emit(kind, ...)
+  call('XADD', 'events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'kind', kind, ...)
+end
+
+-- Whether the caller still leads for this controller; see lead.lua.
+local function leads(controller, epoch)
+  local held = call('HGET', 'orchestrator:leader', controller)
+  return held and string.match(held, '^(%d+) ') == epoch
+end
+
+-- A hash's fields as a table with '' for what is absent.
+local function fields(key, ...)
+  local values = call('HMGET', key, ...)
+  local record = {}
+  for i, name in ipairs({...}) do record[name] = values[i] or '' end
+  return record
+end
+
+-- An empty table would otherwise become an object.
+local function json_list(list)
+  return #list == 0 and '[]' or cjson.encode(list)
+end
+
+local function alert(kind, subject, text)
+  call('PUBLISH', 'alerts', cjson.encode({kind = kind, subject = subject, text = text}))
+end

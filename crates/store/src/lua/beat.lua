@@ -1,0 +1,27 @@
+-- One sign of life: the agent's heartbeat, the renewal of the lease it holds,
+-- and back what it should know.
+-- ARGV: now, agent, incarnation, ttl_ms, task ('' is none), epoch, progress ('' is as before)
+-- Reply: ok lease paused flushes reparses task epoch
+--        lease: '' (none named) | ok | fenced (stop that work)
+--        task, epoch: what Redis says that it holds
+--      | fenced  a newer incarnation exists, or none: exit
+local agent, ttl_ms, id = ARGV[2], ARGV[4], ARGV[5]
+local now = clock(ARGV[1])
+local r = registration(agent)
+if r.incarnation ~= ARGV[3] then return {'fenced'} end
+call('SET', 'agent:' .. agent .. ':heartbeat', iso(now), 'PX', ttl_ms)
+local beat = call('HINCRBY', 'agent:' .. agent .. ':registered', 'beat', 1)
+local lease = ''
+if id ~= '' then
+  local t = task_of(id)
+  lease = standing(t, agent, ARGV[3], ARGV[6]) == 'hold' and 'ok' or 'fenced'
+  if lease == 'ok' then
+    local key = 'task:' .. id
+    call('HSET', 'leases', id, t.epoch .. ':' .. beat)
+    call('SET', key .. ':lock', agent, 'PX', ttl_ms)
+    call('HSET', key, 'lease_expires', iso(now + tonumber(ttl_ms) * 1000))
+    if ARGV[7] ~= '' then call('HSET', key, 'progress', ARGV[7]) end
+  end
+end
+local control = fields('agent:' .. agent .. ':control', 'paused', 'flushes', 'reparses')
+return {'ok', lease, control.paused, control.flushes, control.reparses, r.task, r.epoch}

@@ -1,0 +1,20 @@
+-- The agent controller saw an incarnation dead: its lease ends now, not after
+-- the TTL, and its name is free.
+-- ARGV: now, controller, leader_epoch, agent, incarnation, reason
+-- Reply: buried task ('' is none) | already (another incarnation, or none) | fenced
+local agent = ARGV[4]
+if not leads(ARGV[2], ARGV[3]) then return {'fenced'} end
+local now = clock(ARGV[1])
+local r = registration(agent)
+if r.incarnation ~= ARGV[5] then return {'already'} end
+local task = lose_task_of(agent, now, ARGV[6])
+unset_idle(agent, r.goal, r['cap:role'])
+call('DEL', 'agent:' .. agent .. ':registered', 'agent:' .. agent .. ':heartbeat')
+-- A wake may have gone to the dead.
+if call('EXISTS', 'dag:' .. r.goal .. ':ready:' .. r['cap:role']) == 1 then
+  wake_one(r.goal, r['cap:role'])
+elseif call('EXISTS', 'dag:' .. r.goal .. ':ready') == 1 then
+  wake_one(r.goal, '')
+end
+emit('agent-death', 'agent', agent, 'incarnation', ARGV[5], 'task', task, 'reason', ARGV[6])
+return {'buried', task}

@@ -1,0 +1,12 @@
+-- Grants an agent the lease of one task.
+-- ARGV: now, agent, incarnation, ttl_ms, task ('' is the best one)
+-- Reply: granted id epoch attempt generation goal spec last_error
+--      | empty          nothing to do; the agent is in the idle set now
+--      | held reason    it may claim nothing now
+--      | taken id       the wanted task is not claimable by this agent
+--      | fenced         a newer incarnation exists, or none
+-- Again: an agent that holds a task gets the same grant.
+local now = clock(ARGV[1])
+local r = registration(ARGV[2])
+if r.incarnation ~= ARGV[3] then return {'fenced'} end
+return claim_for(ARGV[2], r, now, tonumber(ARGV[4]), ARGV[5])

@@ -1,0 +1,97 @@
+-- Switches a goal to the staged plan: one decision, however large the plan.
+-- ARGV: now, controller, leader_epoch, goal, generation, spec_hash, title, total,
+--       fresh_ready, fresh_blocked,
+--       revised: JSON list of [id, role, priority, seq, max_attempts], tasks whose content changed,
+--       removed: JSON list of ids,
+--       relinked: JSON list of ids whose dependencies must be counted anew
+-- Reply: accepted | already (that generation is in force) | stale (another one came between)
+--      | missing (nothing of that size is staged) | fenced
+-- Cost: what changed against the plan in force; a first plan is a few renames.
+if not leads(ARGV[2], ARGV[3]) then return {'fenced'} end
+local now = clock(ARGV[1])
+local goal, generation = ARGV[4], ARGV[5]
+local key, dag = 'goal:' .. goal, 'dag:' .. goal
+local g = fields(key, 'generation', 'spec_hash', 'created')
+if g.generation == generation then
+  return {g.spec_hash == ARGV[6] and 'already' or 'stale'}
+end
+if (tonumber(g.generation) or 0) + 1 ~= tonumber(generation) then return {'stale'} end
+local stage = dag .. ':stage:'
+if call('HLEN', stage .. 'nodes') ~= tonumber(ARGV[8]) then return {'missing'} end
+
+-- What is running and no longer wanted, or READY or DONE as something else,
+-- leaves first, while the old structure stands.
+local removed = cjson.decode(ARGV[12])
+for _, id in ipairs(removed) do
+  local t = task_of(id)
+  if t.status == 'running' then
+    local agent = t.owner
+    end_lease(t)
+    push_inbox(agent, 'fenced')
+  end
+  if t.status ~= '' then call('HINCRBY', dag .. ':counts', t.status, -1) end
+  unqueue(t)
+  t.from, t.status = t.status, 'removed'
+  emit_task(t, 'remove')
+  call('UNLINK', 'task:' .. id, 'task:' .. id .. ':errors', 'task:' .. id .. ':lock')
+end
+local revised = cjson.decode(ARGV[11])
+for _, change in ipairs(revised) do
+  local t = task_of(change[1])
+  unqueue(t)
+  call('HSET', 'task:' .. t.id, 'role', change[2], 'priority', change[3], 'seq', change[4],
+    'max_attempts', change[5], 'generation', generation)
+  if t.status == 'running' then
+    -- It finishes; its result is then not taken for the new task's.
+    call('HSET', 'task:' .. t.id, 'stale', '1')
+  else
+    call('HDEL', 'task:' .. t.id, 'reason', 'last_error', 'artifacts', 'progress', 'finished',
+      'stale', 'settled', 'not_before')
+    call('HSET', 'task:' .. t.id, 'failures', 0, 'losses', 0)
+    if t.status == 'failed' then note_dependents(t, '') end
+    move(t, 'revise')
+    t.generation = generation
+    emit_task(t, 'revise')
+  end
+end
+
+local roles = call('SMEMBERS', stage .. 'roles')
+for _, part in ipairs({'nodes', 'deps', 'dependents'}) do
+  call('UNLINK', dag .. ':' .. part)
+  if call('EXISTS', stage .. part) == 1 then call('RENAME', stage .. part, dag .. ':' .. part) end
+end
+for _, role in ipairs(roles) do
+  local from, to = stage .. 'ready:' .. role, ready_key({goal = goal, role = role})
+  if call('EXISTS', from) == 1 then
+    if call('EXISTS', to) == 1 then
+      call('ZUNIONSTORE', to, 2, to, from)
+      call('UNLINK', from)
+    else
+      call('RENAME', from, to)
+    end
+  end
+  if role ~= '' then call('SADD', dag .. ':roles', role) end
+end
+call('UNLINK', stage .. 'roles')
+if tonumber(ARGV[9]) > 0 then call('HINCRBY', dag .. ':counts', 'ready', ARGV[9]) end
+if tonumber(ARGV[10]) > 0 then call('HINCRBY', dag .. ':counts', 'blocked', ARGV[10]) end
+
+call('HSET', key, 'status', 'active', 'generation', generation, 'spec_hash', ARGV[6],
+  'title', ARGV[7], 'tasks', ARGV[8])
+if g.created == '' then call('HSET', key, 'created', iso(now)) end
+call('HDEL', key, 'finished', 'reason')
+call('SADD', 'goals', goal)
+emit('goal-accept', 'goal', goal, 'generation', generation, 'tasks', ARGV[8],
+  'fresh', int(ARGV[9] + ARGV[10]), 'revised', #revised, 'removed', #removed)
+
+for _, id in ipairs(cjson.decode(ARGV[13])) do relink(id, now) end
+for _, change in ipairs(revised) do
+  local t = task_of(change[1])
+  if t.status == 'ready' then queue(t, now, 0) end
+end
+-- Fresh tasks wake who waits for them, one agent a task.
+for _, role in ipairs(roles) do
+  local waiting = call('ZCARD', ready_key({goal = goal, role = role}))
+  while waiting > 0 and wake_one(goal, role) do waiting = waiting - 1 end
+end
+return {'accepted'}

@@ -1,0 +1,39 @@
+-- Writes one chunk of a plan beside the one in force. Nothing can be claimed
+-- from it before dag_accept.lua switches.
+-- ARGV: controller, leader_epoch, goal, generation, first ('1' or ''), then per task:
+--       id, spec (JSON), deps (JSON), dependents (JSON), fresh ('1': not in the
+--       plan in force), role, priority, seq, max_attempts, waiting
+-- Reply: staged | stale (that generation is in force already) | fenced
+-- Again: the same chunk leaves the same state.
+if not leads(ARGV[1], ARGV[2]) then return {'fenced'} end
+local goal, generation = ARGV[3], ARGV[4]
+local dag = 'dag:' .. goal
+if (tonumber(call('HGET', 'goal:' .. goal, 'generation') or '0')) >= tonumber(generation) then
+  return {'stale'}
+end
+local stage = dag .. ':stage:'
+if ARGV[5] == '1' then
+  for _, role in ipairs(call('SMEMBERS', stage .. 'roles')) do
+    call('UNLINK', stage .. 'ready:' .. role)
+  end
+  call('UNLINK', stage .. 'nodes', stage .. 'deps', stage .. 'dependents', stage .. 'roles')
+end
+for i = 6, #ARGV, 10 do
+  local id, role, waiting = ARGV[i], ARGV[i + 5], tonumber(ARGV[i + 9])
+  call('HSET', stage .. 'nodes', id, ARGV[i + 1])
+  if ARGV[i + 2] ~= '[]' then call('HSET', stage .. 'deps', id, ARGV[i + 2]) end
+  if ARGV[i + 3] ~= '[]' then call('HSET', stage .. 'dependents', id, ARGV[i + 3]) end
+  -- '' is any role; the set holds it as '' too.
+  call('SADD', stage .. 'roles', role)
+  if ARGV[i + 4] == '1' then
+    local status = waiting == 0 and 'ready' or 'blocked'
+    call('HSET', 'task:' .. id, 'goal', goal, 'status', status, 'role', role,
+      'priority', ARGV[i + 6], 'seq', ARGV[i + 7], 'max_attempts', ARGV[i + 8],
+      'waiting', waiting, 'generation', generation, 'attempt', 0, 'failures', 0, 'losses', 0)
+    if waiting == 0 then
+      local t = {priority = ARGV[i + 6], seq = ARGV[i + 7]}
+      call('ZADD', stage .. 'ready:' .. role, score(t), id)
+    end
+  end
+end
+return {'staged'}

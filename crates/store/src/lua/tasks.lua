@@ -1,0 +1,244 @@
+-- Shared by the scripts that move tasks. Every change of a task's status goes
+-- through move(), which refuses what the model's table does not list, and keeps
+-- the goal's counts.
+
+local function task_of(id)
+  local t = fields('task:' .. id, 'goal', 'status', 'owner', 'incarnation', 'epoch', 'attempt',
+    'failures', 'losses', 'role', 'priority', 'seq', 'max_attempts', 'waiting', 'generation',
+    'settled', 'stale', 'not_before')
+  t.id = id
+  return t
+end
+
+local function ready_key(t)
+  if t.role == '' then return 'dag:' .. t.goal .. ':ready' end
+  return 'dag:' .. t.goal .. ':ready:' .. t.role
+end
+
+-- Higher priorities first, then the order of declaration. Both fit into the 53
+-- bits of a score because the model bounds the priority to 20 of them.
+local function score(t)
+  return int(-tonumber(t.priority) * 4294967296 + tonumber(t.seq))
+end
+
+local function move(t, cause)
+  local to = LEGAL[cause] and LEGAL[cause][t.status]
+  if not to then return false end
+  if to ~= t.status then
+    local counts = 'dag:' .. t.goal .. ':counts'
+    call('HINCRBY', counts, t.status, -1)
+    call('HINCRBY', counts, to, 1)
+  end
+  t.from = t.status
+  t.status = to
+  call('HSET', 'task:' .. t.id, 'status', to)
+  return true
+end
+
+local function emit_task(t, cause, ...)
+  emit('task-' .. cause, 'goal', t.goal, 'task', t.id, 'from', t.from, 'to', t.status,
+    'generation', t.generation, ...)
+end
+
+-- One token is enough: whoever reads it looks at everything.
+local function push_inbox(agent, token)
+  local inbox = 'agent:' .. agent .. ':inbox'
+  if call('LLEN', inbox) == 0 then call('RPUSH', inbox, token) end
+end
+
+local function set_idle(agent, goal, role)
+  local member = agent .. '|' .. role
+  call('SADD', 'dag:' .. goal .. ':idle', member)
+  call('SADD', 'dag:' .. goal .. ':idle:' .. role, member)
+end
+
+local function unset_idle(agent, goal, role)
+  local member = agent .. '|' .. role
+  call('SREM', 'dag:' .. goal .. ':idle', member)
+  call('SREM', 'dag:' .. goal .. ':idle:' .. role, member)
+end
+
+-- Wakes one idle agent that may take a task of this role ('' is any).
+-- Returns whether there was one.
+local function wake_one(goal, role)
+  local all = 'dag:' .. goal .. ':idle'
+  local member = call('SPOP', role == '' and all or (all .. ':' .. role))
+  if not member then return false end
+  local agent, own = string.match(member, '^(.*)|(.*)$')
+  call('SREM', all, member)
+  call('SREM', all .. ':' .. own, member)
+  push_inbox(agent, 'work')
+  return true
+end
+
+local function unqueue(t)
+  call('ZREM', ready_key(t), t.id)
+  call('ZREM', 'dag:' .. t.goal .. ':delayed', t.id)
+end
+
+-- Puts a READY task where claims find it, or where they will from
+-- `delay` microseconds on.
+local function queue(t, now, delay)
+  local key = 'task:' .. t.id
+  if delay > 0 then
+    call('HSET', key, 'not_before', iso(now + delay))
+    call('ZADD', 'dag:' .. t.goal .. ':delayed', int(now + delay), t.id)
+    return
+  end
+  call('HDEL', key, 'not_before')
+  call('ZADD', ready_key(t), score(t), t.id)
+  wake_one(t.goal, t.role)
+end
+
+-- READY with open dependencies is BLOCKED; every way back to READY ends here.
+local function settle_ready(t, now, delay)
+  if tonumber(t.waiting) > 0 then
+    move(t, 'block')
+    unqueue(t)
+  else
+    queue(t, now, delay)
+  end
+end
+
+-- Ends the lease of a running task without saying what becomes of the task.
+local function end_lease(t)
+  call('HDEL', 'leases', t.id)
+  call('DEL', 'task:' .. t.id .. ':lock')
+  call('HDEL', 'task:' .. t.id, 'owner', 'lease_expires')
+  local key = 'agent:' .. t.owner .. ':registered'
+  local held = fields(key, 'task', 'epoch')
+  if held.task == t.id and held.epoch == t.epoch then call('HDEL', key, 'task', 'epoch') end
+end
+
+local function dependents_of(t)
+  local list = call('HGET', 'dag:' .. t.goal .. ':dependents', t.id)
+  return list and cjson.decode(list) or {}
+end
+
+-- Direct dependents say why they wait for ever; those behind them are one
+-- `orch explain` away, and the cost stays the out-degree.
+local function note_dependents(t, reason)
+  for _, id in ipairs(dependents_of(t)) do
+    local key = 'task:' .. id
+    if call('HGET', key, 'status') == 'blocked' then
+      if reason == '' then call('HDEL', key, 'reason') else call('HSET', key, 'reason', reason) end
+    end
+  end
+end
+
+local function give_up(t, now, agent, reason)
+  move(t, 'fail')
+  call('HSET', 'task:' .. t.id, 'reason', reason, 'finished', iso(now))
+  emit_task(t, 'fail', 'agent', agent, 'incarnation', t.incarnation, 'epoch', t.epoch,
+    'attempt', t.attempt, 'reason', reason)
+  note_dependents(t, 'waits for ' .. t.id .. ', which failed')
+  alert('task-failed', t.id, reason)
+end
+
+-- Seconds, doubling, from `first` to 60.
+local function doubling(first, times)
+  return math.min(60, first * 2 ^ math.min(times, 30)) * 1000000
+end
+
+-- The holder is gone: back to READY, at once the first time, later and later
+-- after that, and FAILED when the task has cost MAX_LOSSES agents.
+local function lose(t, now, reason)
+  local agent = t.owner
+  local losses = tonumber(t.losses) + 1
+  end_lease(t)
+  call('HSET', 'task:' .. t.id, 'losses', losses, 'reason', reason)
+  if losses >= MAX_LOSSES then
+    give_up(t, now, agent, 'lost its agent ' .. losses .. ' times; last: ' .. reason)
+    return
+  end
+  move(t, 'lose')
+  emit_task(t, 'lose', 'agent', agent, 'incarnation', t.incarnation, 'epoch', t.epoch,
+    'attempt', t.attempt, 'reason', reason)
+  settle_ready(t, now, losses == 1 and 0 or doubling(0.25, losses - 2))
+end
+
+-- The holder gives it back, or a person takes it away: no fault of the task.
+local function hand_back(t, now, cause, reason)
+  local agent = t.owner
+  end_lease(t)
+  move(t, cause)
+  call('HSET', 'task:' .. t.id, 'reason', reason)
+  call('HDEL', 'task:' .. t.id, 'stale')
+  emit_task(t, cause, 'agent', agent, 'incarnation', t.incarnation, 'epoch', t.epoch,
+    'attempt', t.attempt, 'reason', reason)
+  settle_ready(t, now, 0)
+end
+
+-- What an incarnation holds is lost when it is replaced or buried.
+local function lose_task_of(agent, now, reason)
+  local held = fields('agent:' .. agent .. ':registered', 'task', 'epoch')
+  if held.task == '' then return '' end
+  local t = task_of(held.task)
+  if t.status == 'running' and t.epoch == held.epoch and t.owner == agent then
+    lose(t, now, reason)
+    return held.task
+  end
+  return ''
+end
+
+local function unblock(id, now)
+  local t = task_of(id)
+  if t.status ~= 'blocked' then return end
+  move(t, 'unblock')
+  call('HDEL', 'task:' .. id, 'reason')
+  emit_task(t, 'unblock')
+  queue(t, now, 0)
+end
+
+-- Counts what a task still waits for, from its dependencies' states, and makes
+-- its own state agree.
+local function relink(id, now)
+  local t = task_of(id)
+  local waiting = 0
+  local deps = call('HGET', 'dag:' .. t.goal .. ':deps', id)
+  for _, dep in ipairs(deps and cjson.decode(deps) or {}) do
+    if call('HGET', 'task:' .. dep, 'status') ~= 'done' then waiting = waiting + 1 end
+  end
+  if t.waiting ~= tostring(waiting) then call('HSET', 'task:' .. id, 'waiting', waiting) end
+  t.waiting = waiting
+  if t.status == 'ready' and waiting > 0 then
+    move(t, 'block')
+    unqueue(t)
+    emit_task(t, 'block')
+    return 1
+  elseif t.status == 'blocked' and waiting == 0 then
+    unblock(id, now)
+    return 1
+  end
+  return 0
+end
+
+-- Moves what has waited long enough to where claims find it. Returns when the
+-- next one is due, in microseconds, or ''.
+local function promote(goal, now, limit)
+  local delayed = 'dag:' .. goal .. ':delayed'
+  for _, id in ipairs(call('ZRANGEBYSCORE', delayed, '-inf', int(now), 'LIMIT', 0, limit)) do
+    call('ZREM', delayed, id)
+    local t = task_of(id)
+    if t.status == 'ready' then queue(t, now, 0) end
+  end
+  local next = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+  return next[2] and int(tonumber(next[2])) or ''
+end
+
+-- The stored id of what a person calls `id`, seen from `goal` ('' is nowhere):
+-- that goal's own task first, then the only one of that name.
+local function resolve(goal, id)
+  if goal ~= '' then
+    local scoped = goal .. '.' .. id
+    if call('HGET', 'task:' .. scoped, 'goal') == goal then return scoped end
+  end
+  if call('HEXISTS', 'task:' .. id, 'status') == 1 then return id end
+  local first, rest = string.match(id, '^(.-)%.(.+)$')
+  while first do
+    if call('HGET', 'task:' .. rest, 'goal') == first then return rest end
+    local more, tail = string.match(rest, '^(.-)%.(.+)$')
+    first, rest = more and first .. '.' .. more, tail
+  end
+  return nil
+end

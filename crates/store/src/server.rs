@@ -1,0 +1,188 @@
+//! The Redis server itself: is it there, is it fit, how does it keep data; and the
+//! small records that belong to no goal or agent.
+
+use std::collections::HashMap;
+
+use redis::cmd;
+use serde::Serialize;
+
+use crate::connection::Store;
+use crate::error::Error;
+use crate::keys;
+
+/// The oldest Redis whose scripts may do what ours do.
+const OLDEST: (u32, u32) = (6, 2);
+
+/// What the server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Server {
+    /// As `7.0.15`.
+    pub version: String,
+    /// Whether every write goes to an append-only file.
+    pub appendonly: bool,
+    /// How often that is flushed to disk: `always`, `everysec`, `no`; '' where the
+    /// server does not tell.
+    pub appendfsync: String,
+    /// What it does when memory is full; anything but `noeviction` loses state.
+    pub maxmemory_policy: String,
+    /// Memory in use, in bytes.
+    pub used_memory: u64,
+    /// Its clock, in microseconds since the epoch.
+    pub time_micros: u64,
+}
+
+impl Store {
+    /// Checks that the server answers and is new enough, and reads what it says of
+    /// itself.
+    ///
+    /// # Errors
+    /// [`Error::TooOld`], [`Error::Cluster`], [`Error::Denied`], [`Error::Unavailable`].
+    pub async fn server(&self) -> Result<Server, Error> {
+        let what = "ask the server about itself";
+        let info: String = self.ask(what, cmd("INFO").arg("everything")).await?;
+        let info: HashMap<&str, &str> =
+            info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
+        let text = |name: &str| info.get(name).copied().unwrap_or_default();
+        let version = text("redis_version");
+        if !new_enough(version) {
+            return Err(Error::TooOld { found: version.to_owned() });
+        }
+        if text("cluster_enabled") == "1" {
+            return Err(Error::Cluster);
+        }
+        let (seconds, micros): (u64, u64) = self.ask(what, &cmd("TIME")).await?;
+        // An ACL may well forbid CONFIG to us; that is no fault.
+        let appendfsync: Result<Vec<String>, Error> =
+            self.ask(what, cmd("CONFIG").arg("GET").arg("appendfsync")).await;
+        Ok(Server {
+            version: version.to_owned(),
+            appendonly: text("aof_enabled") == "1",
+            appendfsync: appendfsync.ok().and_then(|mut pair| pair.pop()).unwrap_or_default(),
+            maxmemory_policy: text("maxmemory_policy").to_owned(),
+            used_memory: text("used_memory").parse().unwrap_or(0),
+            time_micros: seconds * 1_000_000 + micros,
+        })
+    }
+
+    /// What tells this project's processes from those of another that uses another
+    /// Redis: made by the first that asks.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn fleet(&self) -> Result<String, Error> {
+        let made = format!("{:016x}", fastrand::u64(..));
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SETNX").arg(keys::FLEET).arg(made).ignore();
+        pipeline.cmd("GET").arg(keys::FLEET);
+        let (fleet,): (String,) = self.ask_all("read the fleet's id", &pipeline).await?;
+        Ok(fleet)
+    }
+
+    /// Stores what a controller reports of itself, as JSON.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn report_controllers(&self, reports: &[(&str, String)]) -> Result<(), Error> {
+        let mut command = cmd("HSET");
+        command.arg(keys::CONTROLLERS).arg(reports);
+        self.ask("report on the controllers", &command).await
+    }
+
+    /// What each controller last reported, as JSON.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn controller_reports(&self) -> Result<Vec<(String, String)>, Error> {
+        let mut reports: Vec<(String, String)> =
+            self.ask("read the controllers' reports", cmd("HGETALL").arg(keys::CONTROLLERS)).await?;
+        reports.sort();
+        Ok(reports)
+    }
+
+    /// Says that `holder` stands by, for `ttl_ms`.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn report_standby(
+        &self,
+        holder: &str,
+        json: &str,
+        ttl_ms: u64,
+    ) -> Result<(), Error> {
+        let key = format!("{}:{holder}", keys::STANDBYS);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SET").arg(key).arg(json).arg("PX").arg(ttl_ms).ignore();
+        pipeline.cmd("SADD").arg(keys::STANDBYS).arg(holder).ignore();
+        self.ask_all::<()>("say that this process stands by", &pipeline).await
+    }
+
+    /// Takes back what [`Store::report_standby`] said.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn end_standby(&self, holder: &str) -> Result<(), Error> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("DEL").arg(format!("{}:{holder}", keys::STANDBYS)).ignore();
+        pipeline.cmd("SREM").arg(keys::STANDBYS).arg(holder).ignore();
+        self.ask_all::<()>("end standing by", &pipeline).await
+    }
+
+    /// What the processes that stand by said, as JSON.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn standbys(&self) -> Result<Vec<String>, Error> {
+        let what = "read who stands by";
+        let holders: Vec<String> = self.ask(what, cmd("SMEMBERS").arg(keys::STANDBYS)).await?;
+        if holders.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = cmd("MGET");
+        for holder in &holders {
+            command.arg(format!("{}:{holder}", keys::STANDBYS));
+        }
+        let found: Vec<Option<String>> = self.ask(what, &command).await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Stores the present problems of the control files, as JSON.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn report_problems(&self, json: &str) -> Result<(), Error> {
+        self.ask("report problems", cmd("SET").arg(keys::PROBLEMS).arg(json)).await
+    }
+
+    /// The present problems of the control files, as JSON.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn problems(&self) -> Result<Option<String>, Error> {
+        self.ask("read problems", cmd("GET").arg(keys::PROBLEMS)).await
+    }
+}
+
+fn new_enough(version: &str) -> bool {
+    let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    found >= OLDEST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_should_compare_as_numbers() {
+        for (version, fit) in [
+            ("7.0.15", true),
+            ("6.2.0", true),
+            ("10.0.0", true),
+            ("6.0.16", false),
+            ("5.9.9", false),
+            ("", false),
+        ] {
+            assert_eq!(new_enough(version), fit, "{version}");
+        }
+    }
+}
