@@ -1,1 +1,224 @@
-//! Declared agents and their processes.
+//! The agent controller: declared agents on one side, their processes on the other.
+//!
+//! # Flow
+//! A pass reads what is declared of one agent, what Redis says of it, and whether
+//! its processes live; [`plan::decide`] says what follows; the rest carries it out.
+//! Passes are woken by the end of a process (pidfd), by registrations, by changed
+//! declarations, and by the resync, which also searches `/proc` for processes that
+//! nobody remembers.
+//!
+//! # Guarantees
+//! - A declared agent is started, and started again whenever its process ends: at
+//!   once the first time, then after 0.25 s doubling to 60 s; never given up.
+//! - What a dead agent held is released before the next one starts, and what its
+//!   attempt left running is ended before that.
+//! - Of two processes of one name the newest incarnation stays.
+//! - A living agent of an earlier term is adopted, whoever started it.
+//! - A signal reaches only the process whose start time matches.
+//!
+//! # Assumptions
+//! The agents' command line carries [`arguments::FLEET`] and
+//! [`arguments::AGENT_NAME`]. All agents that are to be started run on this host;
+//! agents of other hosts are left alone while they beat.
+//!
+//! # Caveats
+//! If the orchestrator dies between starting a process and remembering it, the next
+//! term finds the process in `/proc`; in the moment before that a second one may
+//! start. The older of the two is then fenced, and ended.
+//!
+//! # Not here
+//! Tasks. That a task needs another attempt is the store's business.
+
+mod act;
+pub mod arguments;
+pub mod attempt;
+mod drain;
+mod memory;
+mod observe;
+pub mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use model::{AgentName, AgentSpec, Declared};
+use process::{Exit, Identity};
+use reconcile::{Controller, Outcome, Policy, Stats, Unchanged, Waker};
+use store::agent::Incarnation;
+use store::{Lead, Store};
+use supervisor::{SpawnRequest, Supervisor};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+pub use drain::drain;
+
+use crate::memory::Memory;
+use crate::plan::{Limits, decide};
+
+/// Why a pass failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The state could not be read or written.
+    #[error("reading or writing the agent's state")]
+    Store(#[from] store::Error),
+    /// The kernel's list of processes could not be read.
+    #[error("looking for processes of the fleet in /proc")]
+    Processes {
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A process could not be signalled.
+    #[error("sending a signal to process {process}")]
+    Signal {
+        /// Which.
+        process: Identity,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// How to start the process of an agent.
+pub type Command = Arc<dyn Fn(&AgentSpec) -> SpawnRequest + Send + Sync>;
+
+/// What the controller works with.
+pub struct Parts<S> {
+    /// The shared state.
+    pub store: Store,
+    /// What starts processes.
+    pub supervisor: S,
+    /// What is declared.
+    pub declared: watch::Receiver<Arc<Declared>>,
+    /// What tells this project's processes from another's.
+    pub fleet: String,
+    /// This host, as agents name it when they register.
+    pub host: String,
+    /// How to start an agent.
+    pub command: Command,
+}
+
+/// How the controller behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The bounds of [`plan::decide`].
+    pub limits: Limits,
+    /// How a crashing agent is slowed down.
+    pub respawn: Policy,
+    /// The kit's settings.
+    pub kit: reconcile::Settings,
+}
+
+/// The controller for one term of leadership.
+#[must_use]
+pub fn controller<S: Supervisor>(
+    parts: Parts<S>,
+    lead: Lead,
+    settings: Settings,
+) -> (Controller<Reconciler<S>>, Waker<AgentName>, Stats) {
+    let waker = Arc::new(OnceLock::new());
+    let reconciler = Reconciler {
+        parts,
+        lead,
+        settings,
+        waker: Arc::clone(&waker),
+        memories: Mutex::default(),
+        beats: Mutex::new(Unchanged::new(settings.limits.ttl / 2)),
+    };
+    let (controller, ours, stats) = reconcile::controller(reconciler, settings.kit);
+    // Nothing else sets it.
+    _ = waker.set(ours.clone());
+    (controller, ours, stats)
+}
+
+/// Reconciles one agent at a time; see the crate's documentation.
+pub struct Reconciler<S> {
+    parts: Parts<S>,
+    lead: Lead,
+    settings: Settings,
+    waker: Arc<OnceLock<Waker<AgentName>>>,
+    memories: Mutex<BTreeMap<AgentName, Memory>>,
+    beats: Mutex<Unchanged<AgentName, (Incarnation, u64)>>,
+}
+
+impl<S: Supervisor> Reconciler<S> {
+    fn memories(&self) -> MutexGuard<'_, BTreeMap<AgentName, Memory>> {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn beats(&self) -> MutexGuard<'_, Unchanged<AgentName, (Incarnation, u64)>> {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn new_memory(&self) -> Memory {
+        Memory::new(self.settings.respawn)
+    }
+
+    /// Remembers a process of `name`, and wakes its key when it ends.
+    fn sight(&self, name: &AgentName, process: Identity) {
+        let mut memories = self.memories();
+        let memory = memories.entry(name.clone()).or_insert_with(|| self.new_memory());
+        if !memory.knows(&process) {
+            memory.sight(process, self.watch(name, process), Instant::now());
+        }
+    }
+
+    /// Without a watch (no file descriptor is left) the resync notices the end.
+    fn watch(&self, name: &AgentName, process: Identity) -> Option<AbortOnDropHandle<()>> {
+        let exit = Exit::watch(process)
+            .inspect_err(|error| {
+                tracing::warn!(target: "orchestrator", agent = %name, %process, %error, "Process is not watched");
+            })
+            .ok()?;
+        let (name, waker) = (name.clone(), Arc::clone(&self.waker));
+        let wait = async move {
+            if exit.wait().await.is_ok()
+                && let Some(waker) = waker.get()
+            {
+                waker.wake(name);
+            }
+        };
+        Some(AbortOnDropHandle::new(tokio::spawn(wait)))
+    }
+}
+
+impl<S: Supervisor> reconcile::Reconciler for Reconciler<S> {
+    type Key = AgentName;
+    type Error = Error;
+
+    fn name(&self) -> &'static str {
+        "agent"
+    }
+
+    /// Only those for which there is something to do: one round trip looks at all.
+    async fn keys(&self) -> Result<Vec<AgentName>, Error> {
+        let mut unknown: BTreeSet<AgentName> = self.find_processes().await?;
+        unknown.extend(self.parts.declared.borrow().agents.keys().cloned());
+        let mut due = Vec::new();
+        for record in self.parts.store.agents().await? {
+            let name = record.name.clone();
+            unknown.remove(&name);
+            let noted = record.status.phase;
+            let plan = decide(&self.interpret(record).snapshot, &self.settings.limits);
+            let soon = plan.look_again.is_some_and(|delay| delay < self.settings.kit.resync);
+            if !plan.actions.is_empty() || noted != Some(plan.phase) || soon {
+                due.push(name);
+            }
+        }
+        due.extend(unknown);
+        Ok(due)
+    }
+
+    async fn reconcile(&self, name: &AgentName) -> Result<Outcome, Error> {
+        let observed = self.observe(name).await?;
+        let plan = decide(&observed.snapshot, &self.settings.limits);
+        let acted = self.carry_out(&observed.record, &plan).await?;
+        let outcome = if acted { Outcome::acted() } else { Outcome::unchanged() };
+        // A failed start sets a delay that the plan did not know yet.
+        let start_in = self
+            .memories()
+            .get(name)
+            .map_or(Duration::ZERO, |memory| memory.start_in(Instant::now()));
+        let again = [plan.look_again, Some(start_in).filter(|delay| !delay.is_zero())];
+        Ok(again.into_iter().flatten().fold(outcome, Outcome::again_after))
+    }
+}

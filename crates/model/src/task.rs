@@ -56,6 +56,9 @@ pub struct TaskSpec {
     /// How often it may fail; [`DEFAULT_MAX_ATTEMPTS`] where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
+    /// Working folder, relative to the project; that of the goal where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
     /// Anything else a planner said, for people and prompts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
@@ -75,6 +78,7 @@ impl TaskSpec {
             run: None,
             timeout_secs: None,
             max_attempts: None,
+            folder: None,
             metadata: BTreeMap::new(),
         }
     }

@@ -155,7 +155,7 @@ impl Store {
         let r = registration;
         let args = (
             (self.now(), r.agent.as_str(), r.pid, r.host, r.start_time),
-            (r.role.as_str(), r.goal.as_str(), r.spec_hash, ttl_ms),
+            (r.role.as_str(), r.goal.as_str(), r.spec_hash, ttl_ms.max(1)),
         );
         let reply = self.call("register an agent", &script::REGISTER, args).await?;
         Ok(Incarnation(reply.number(0)?))
@@ -190,7 +190,8 @@ impl Store {
     ) -> Result<Beat, Error> {
         let (task, epoch) =
             holds.map_or(("", String::new()), |(task, epoch)| (task.as_str(), epoch.to_string()));
-        let args = (self.now(), agent.as_str(), incarnation.0, ttl_ms, task, epoch, progress);
+        let args =
+            (self.now(), agent.as_str(), incarnation.0, ttl_ms.max(1), task, epoch, progress);
         let reply = self.call("give a sign of life", &script::BEAT, args).await?;
         if reply.verdict() == "fenced" {
             return Ok(Beat::Fenced);

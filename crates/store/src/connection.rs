@@ -1,12 +1,14 @@
 //! The connection: bounded retries, and one for waiting apart from the one for work.
 
 use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, FromRedisValue, Pipeline, Script, TlsCertificates, ToRedisArgs};
+use redis::{Client, Cmd, FromRedisValue, Pipeline, Script, ScriptInvocation, TlsCertificates, ToRedisArgs};
+use tokio::time::Instant;
 
-use crate::error::{Error, is_transient};
+use crate::error::{Error, is_denied, is_transient};
 use crate::url::RedisUrl;
 
 /// Waits between the tries of one call. A script is idempotent, so a call whose
@@ -15,6 +17,9 @@ const RETRY_DELAYS_MS: [u64; 6] = [10, 30, 100, 300, 600, 1_000];
 /// How long one try may take. Generous: accepting or repairing a large DAG keeps
 /// Redis busy for everybody.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// No try is started after this: the caller has to know in time that Redis is away,
+/// also where it does not refuse but is silent.
+const RETRY_LIMIT: Duration = Duration::from_secs(10);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Beyond this a reply of a blocking read is overdue.
@@ -38,9 +43,54 @@ impl From<RedisUrl> for Options {
 /// A handle on the shared state. Clones share a connection.
 #[derive(Clone)]
 pub struct Store {
-    work: ConnectionManager,
-    client: Client,
+    work: Arc<Link>,
     now_micros: Option<u64>,
+}
+
+/// A connection that can be replaced as a whole.
+///
+/// The manager connects again when a connection ends. It does not when one only
+/// falls silent, as where the peer vanished without a word, nor when the server
+/// refused the login: it would give that answer for ever.
+struct Link {
+    client: Client,
+    reply_timeout: Option<Duration>,
+    /// With how often it was replaced, so that of many that fail at once only
+    /// the first replaces it.
+    current: RwLock<(u64, ConnectionManager)>,
+}
+
+impl Link {
+    fn new(client: Client, reply_timeout: Option<Duration>) -> Result<Self, Error> {
+        let manager = Self::manager(&client, reply_timeout)
+            .map_err(|source| Error::Failed { what: "set up the connection", source })?;
+        Ok(Self { client, reply_timeout, current: RwLock::new((0, manager)) })
+    }
+
+    fn manager(client: &Client, reply: Option<Duration>) -> redis::RedisResult<ConnectionManager> {
+        // The retries are ours, so that every call has one bound.
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(reply);
+        ConnectionManager::new_lazy_with_config(client.clone(), config)
+    }
+
+    fn current(&self) -> (u64, ConnectionManager) {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the connection that was seen under `number`.
+    fn replace(&self, number: u64) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.0 != number {
+            return;
+        }
+        match Self::manager(&self.client, self.reply_timeout) {
+            Ok(manager) => *current = (number + 1, manager),
+            Err(error) => tracing::warn!(%error, "Redis connection is not replaced"),
+        }
+    }
 }
 
 impl Store {
@@ -63,18 +113,7 @@ impl Store {
             },
         };
         let client = client.map_err(|source| Error::Failed { what, source })?;
-        let work = Self::manager(&client, Some(REPLY_TIMEOUT))?;
-        Ok(Self { work, client, now_micros: None })
-    }
-
-    fn manager(client: &Client, reply: Option<Duration>) -> Result<ConnectionManager, Error> {
-        // The retries are ours, so that every call has one bound.
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(reply);
-        ConnectionManager::new_lazy_with_config(client.clone(), config)
-            .map_err(|source| Error::Failed { what: "set up the connection", source })
+        Ok(Self { work: Arc::new(Link::new(client, Some(REPLY_TIMEOUT))?), now_micros: None })
     }
 
     /// The same store with the scripts' clock standing at `micros` since the
@@ -89,7 +128,7 @@ impl Store {
     /// # Errors
     /// As [`Store::new`].
     pub fn waiting(&self) -> Result<Waiting, Error> {
-        Ok(Waiting { connection: Self::manager(&self.client, None)? })
+        Ok(Waiting { link: Link::new(self.work.client.clone(), None)? })
     }
 
     /// The scripts' first argument: the time of a test, or nothing.
@@ -106,9 +145,7 @@ impl Store {
     ) -> Result<Reply, Error> {
         let mut invocation = script.prepare_invoke();
         invocation.arg(args);
-        let words: Vec<String> = self
-            .retried(what, async |connection| invocation.invoke_async(connection).await)
-            .await?;
+        let words: Vec<String> = self.retried(what, Request::Script(&invocation)).await?;
         Ok(Reply { what, words })
     }
 
@@ -118,7 +155,7 @@ impl Store {
         what: &'static str,
         command: &Cmd,
     ) -> Result<T, Error> {
-        self.retried(what, async |connection| command.query_async(connection).await).await
+        self.retried(what, Request::Command(command)).await
     }
 
     /// The same for several commands in one round trip.
@@ -127,23 +164,27 @@ impl Store {
         what: &'static str,
         pipeline: &Pipeline,
     ) -> Result<T, Error> {
-        self.retried(what, async |connection| pipeline.query_async(connection).await).await
+        self.retried(what, Request::Pipeline(pipeline)).await
     }
 
-    async fn retried<T>(
+    async fn retried<T: FromRedisValue>(
         &self,
         what: &'static str,
-        call: impl AsyncFn(&mut ConnectionManager) -> redis::RedisResult<T>,
+        request: Request<'_>,
     ) -> Result<T, Error> {
-        let mut connection = self.work.clone();
+        let started = Instant::now();
         let mut delays = RETRY_DELAYS_MS.into_iter();
         loop {
-            let error = match call(&mut connection).await {
+            let (number, mut connection) = self.work.current();
+            let error = match request.send(&mut connection).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
+            if error.is_timeout() || is_denied(&error) {
+                self.work.replace(number);
+            }
             match delays.next() {
-                Some(delay) if is_transient(&error) => {
+                Some(delay) if is_transient(&error) && started.elapsed() < RETRY_LIMIT => {
                     tracing::debug!(what, %error, delay_ms = delay, "Redis call is repeated");
                     tokio::time::sleep(Duration::from_millis(delay)).await;
                 }
@@ -153,9 +194,29 @@ impl Store {
     }
 }
 
+/// What a call sends.
+enum Request<'a> {
+    Script(&'a ScriptInvocation<'a>),
+    Command(&'a Cmd),
+    Pipeline(&'a Pipeline),
+}
+
+impl Request<'_> {
+    async fn send<T: FromRedisValue>(
+        &self,
+        connection: &mut ConnectionManager,
+    ) -> redis::RedisResult<T> {
+        match self {
+            Self::Script(invocation) => invocation.invoke_async(connection).await,
+            Self::Command(command) => command.query_async(connection).await,
+            Self::Pipeline(pipeline) => pipeline.query_async(connection).await,
+        }
+    }
+}
+
 /// A connection for reads that wait.
 pub struct Waiting {
-    connection: ConnectionManager,
+    link: Link,
 }
 
 impl Waiting {
@@ -167,15 +228,17 @@ impl Waiting {
         command: &Cmd,
         limit: Duration,
     ) -> Result<Option<T>, Error> {
-        let reply = command.query_async::<Option<T>>(&mut self.connection);
-        match tokio::time::timeout(limit + BLOCKING_SLACK, reply).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(Error::of(what, error)),
-            Err(_) => Err(Error::Unavailable {
-                what,
-                source: std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
-            }),
+        let (number, mut connection) = self.link.current();
+        let reply = command.query_async::<Option<T>>(&mut connection);
+        let error = match tokio::time::timeout(limit + BLOCKING_SLACK, reply).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => error,
+            Err(_) => std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+        };
+        if error.is_timeout() || is_denied(&error) {
+            self.link.replace(number);
         }
+        Err(Error::of(what, error))
     }
 }
 

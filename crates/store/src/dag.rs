@@ -78,6 +78,12 @@ struct Row<'a> {
     seq: usize,
 }
 
+/// What tells a plan that is being written from every other one.
+struct Staged {
+    generation: u64,
+    token: u64,
+}
+
 /// What the switch has to be told besides the staged plan.
 struct Changes<'a> {
     fresh: HashSet<&'a TaskId>,
@@ -113,9 +119,9 @@ impl Store {
         if generation > 0 && difference.is_empty() {
             return Ok(None);
         }
-        let generation = generation + 1;
-        self.stage(lead, goal, generation, &rows, &changes.fresh).await?;
-        self.switch(lead, goal, generation, (spec_hash, title), &rows, &changes).await?;
+        let staged = Staged { generation: generation + 1, token: fastrand::u64(..) };
+        self.stage(lead, goal, &staged, &rows, &changes.fresh).await?;
+        self.switch(lead, goal, &staged, (spec_hash, title), &rows, &changes).await?;
         Ok(Some(difference))
     }
 
@@ -151,7 +157,7 @@ impl Store {
         &self,
         lead: &Lead,
         goal: &GoalId,
-        generation: u64,
+        staged: &Staged,
         rows: &[Row<'_>],
         fresh: &HashSet<&TaskId>,
     ) -> Result<(), Error> {
@@ -160,7 +166,8 @@ impl Store {
                 lead.controller().to_owned(),
                 lead.epoch().to_string(),
                 goal.to_string(),
-                generation.to_string(),
+                staged.generation.to_string(),
+                staged.token.to_string(),
                 if n == 0 { "1" } else { "" }.to_owned(),
             ];
             for row in chunk {
@@ -190,7 +197,7 @@ impl Store {
         &self,
         lead: &Lead,
         goal: &GoalId,
-        generation: u64,
+        staged: &Staged,
         (spec_hash, title): (&str, &str),
         rows: &[Row<'_>],
         changes: &Changes<'_>,
@@ -208,10 +215,10 @@ impl Store {
             })
             .collect();
         let args = (
-            (self.now(), lead.controller(), lead.epoch().0, goal.as_str(), generation),
+            (self.now(), lead.controller(), lead.epoch().0, goal.as_str(), staged.generation),
             (spec_hash, title, rows.len(), ready.len(), blocked.len()),
             (json!(revised).to_string(), json!(changes.removed).to_string()),
-            json!(changes.relinked).to_string(),
+            (json!(changes.relinked).to_string(), staged.token),
         );
         let reply = self.call("accept a plan", &script::DAG_ACCEPT, args).await?.led()?;
         match reply.verdict() {
@@ -221,7 +228,7 @@ impl Store {
         }
     }
 
-    /// How many tasks of a goal's plan there are for each role; '' is any.
+    /// Every role that a task of the goal ever asked for.
     ///
     /// # Errors
     /// [`Error`] where Redis did not answer.
@@ -237,7 +244,10 @@ fn max_attempts(spec: &TaskSpec) -> u32 {
 fn rows(dag: &Dag) -> Vec<Row<'_>> {
     let dependents = dag.dependents();
     let list = |positions: &[u32]| {
-        let ids: Vec<&TaskId> = positions.iter().map(|p| &dag.tasks()[*p as usize].id).collect();
+        // By id: another order of declaration is not another structure.
+        let mut ids: Vec<&TaskId> =
+            positions.iter().map(|p| &dag.tasks()[*p as usize].id).collect();
+        ids.sort();
         json!(ids).to_string()
     };
     dag.tasks()

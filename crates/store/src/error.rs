@@ -94,7 +94,7 @@ impl Error {
     }
 }
 
-fn is_denied(error: &RedisError) -> bool {
+pub(crate) fn is_denied(error: &RedisError) -> bool {
     matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
         || error.kind() == redis::ErrorKind::AuthenticationFailed
 }

@@ -46,6 +46,8 @@ pub struct Goal {
     pub planning: Planning,
     /// Where the last plan differed from the one before, in words.
     pub difference: Option<String>,
+    /// What keeps its tasks from running that no task can say, such as a role that no agent has.
+    pub problem: Option<String>,
     /// Whether it is declared now.
     pub declared: bool,
 }
@@ -143,6 +145,7 @@ impl Store {
                 not_before_ms: hash.number("plan_not_before")?,
             },
             difference: hash.some("difference"),
+            problem: hash.some("problem"),
             declared: hash.text("declared") != "0",
         }))
     }

@@ -21,7 +21,9 @@ pub const FLEET: &str = "orchestrator:fleet";
 pub const CONTROLLERS: &str = "orchestrator:controllers";
 /// String: the present problems of the control files, as JSON.
 pub const PROBLEMS: &str = "orchestrator:problems";
-/// Hash of the orchestrators that stand by: holder to JSON.
+/// String: the highest epoch of the tasks that were removed from plans.
+pub const EPOCH_FLOOR: &str = "orchestrator:epoch-floor";
+/// Set of the orchestrators that stand by; beside it a string of JSON for each.
 pub const STANDBYS: &str = "orchestrator:standbys";
 
 /// Hash: status, title, spec_hash, generation, created, finished, reason, ..

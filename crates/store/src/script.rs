@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-use model::task::{Cause, DEFAULT_MAX_ATTEMPTS, MAX_LOSSES, State, TRANSITIONS};
+use model::task::{Cause, DEFAULT_MAX_ATTEMPTS, MAX_LOSSES, MAX_PRIORITY, State, TRANSITIONS};
 use redis::Script;
 
 /// How many events the stream keeps, about.
@@ -36,6 +36,7 @@ fn constants() -> String {
         ("ERRORS_KEPT", ERRORS_KEPT),
         ("ANSWERS_KEPT", ANSWERS_KEPT),
         ("MAX_LOSSES", MAX_LOSSES),
+        ("MAX_PRIORITY", MAX_PRIORITY),
         ("DEFAULT_MAX_ATTEMPTS", DEFAULT_MAX_ATTEMPTS),
     ] {
         _ = writeln!(text, "local {name} = {value}");

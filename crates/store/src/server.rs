@@ -111,7 +111,7 @@ impl Store {
     ) -> Result<(), Error> {
         let key = format!("{}:{holder}", keys::STANDBYS);
         let mut pipeline = redis::pipe();
-        pipeline.cmd("SET").arg(key).arg(json).arg("PX").arg(ttl_ms).ignore();
+        pipeline.cmd("SET").arg(key).arg(json).arg("PX").arg(ttl_ms.max(1)).ignore();
         pipeline.cmd("SADD").arg(keys::STANDBYS).arg(holder).ignore();
         self.ask_all::<()>("say that this process stands by", &pipeline).await
     }

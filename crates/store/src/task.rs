@@ -145,7 +145,7 @@ impl Store {
         wanted: Option<&TaskId>,
     ) -> Result<Claim, Error> {
         let wanted = wanted.map_or("", TaskId::as_str);
-        let args = (self.now(), agent.as_str(), incarnation.0, ttl_ms, wanted);
+        let args = (self.now(), agent.as_str(), incarnation.0, ttl_ms.max(1), wanted);
         let reply = self.call("claim a task", &script::CLAIM, args).await?;
         read_claim(&reply)
     }
@@ -266,7 +266,10 @@ impl Store {
                 self.ask_all("read tasks", &pipeline).await?;
             for ((id, spec), fields) in chunk.iter().zip(hashes) {
                 let hash = Hash::new(keys::task(id), fields);
-                tasks.push(read_task(id.clone(), &hash, Some(spec))?);
+                // Gone since the plan was read, or by hand: the figures show which.
+                if hash.some("status").is_some() {
+                    tasks.push(read_task(id.clone(), &hash, Some(spec))?);
+                }
             }
         }
         Ok(tasks)
@@ -339,7 +342,8 @@ impl Store {
 }
 
 fn wants_next(ttl_ms: Option<u64>) -> (&'static str, u64) {
-    ttl_ms.map_or(("", 0), |ttl| ("1", ttl))
+    // Redis refuses an expiry of 0, and a script must not stop halfway.
+    ttl_ms.map_or(("", 0), |ttl| ("1", ttl.max(1)))
 }
 
 fn read_claim(reply: &Reply) -> Result<Claim, Error> {

@@ -1,6 +1,6 @@
 -- Shared by every script: it is put in front of each of them, after the
 -- generated constants LEGAL (the model's table of transitions), EVENTS_KEPT,
--- ERRORS_KEPT, ANSWERS_KEPT and MAX_LOSSES.
+-- ERRORS_KEPT, ANSWERS_KEPT, MAX_LOSSES, MAX_PRIORITY and DEFAULT_MAX_ATTEMPTS.
 --
 -- Conventions: time is microseconds since the epoch; an absent value is ''
 -- in arguments and replies; a reply is a list of strings whose first says what
@@ -40,10 +40,13 @@ local function emit(kind, ...)
   call('XADD', 'events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'kind', kind, ...)
 end
 
--- Whether the caller still leads for this controller; see lead.lua.
+-- Whether the caller still leads for this controller; see lead.lua. One that
+-- resigned ('-') does not, although its epoch is the highest until the next.
 local function leads(controller, epoch)
   local held = call('HGET', 'orchestrator:leader', controller)
-  return held and string.match(held, '^(%d+) ') == epoch
+  if not held then return false end
+  local current, holder = string.match(held, '^(%d+) %d+ (%S+)')
+  return current == epoch and holder ~= '-'
 end
 
 -- A hash's fields as a table with '' for what is absent.

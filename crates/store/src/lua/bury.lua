@@ -10,11 +10,7 @@ if r.incarnation ~= ARGV[5] then return {'already'} end
 local task = lose_task_of(agent, now, ARGV[6])
 unset_idle(agent, r.goal, r['cap:role'])
 call('DEL', 'agent:' .. agent .. ':registered', 'agent:' .. agent .. ':heartbeat')
--- A wake may have gone to the dead.
-if call('EXISTS', 'dag:' .. r.goal .. ':ready:' .. r['cap:role']) == 1 then
-  wake_one(r.goal, r['cap:role'])
-elseif call('EXISTS', 'dag:' .. r.goal .. ':ready') == 1 then
-  wake_one(r.goal, '')
-end
+-- One that ran nothing may have died with a wake.
+if task == '' then pass_wake(r.goal, r['cap:role']) end
 emit('agent-death', 'agent', agent, 'incarnation', ARGV[5], 'task', task, 'reason', ARGV[6])
 return {'buried', task}

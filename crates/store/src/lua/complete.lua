@@ -15,6 +15,8 @@ local state = standing(t, agent, incarnation, epoch)
 if state == 'fenced' then return {'fenced'} end
 if state == 'already' then return and_next('already', agent, now, ttl_ms, ARGV[8]) end
 
+-- What it grants itself needs no other agent's wake.
+if ARGV[8] == '1' then deferred = {} end
 local key = 'task:' .. id
 call('HSET', key, 'settled', epoch)
 if t.stale == '1' then

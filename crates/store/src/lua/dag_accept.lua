@@ -3,7 +3,8 @@
 --       fresh_ready, fresh_blocked,
 --       revised: JSON list of [id, role, priority, seq, max_attempts], tasks whose content changed,
 --       removed: JSON list of ids,
---       relinked: JSON list of ids whose dependencies must be counted anew
+--       relinked: JSON list of ids whose dependencies must be counted anew,
+--       token: the one that the plan was staged with
 -- Reply: accepted | already (that generation is in force) | stale (another one came between)
 --      | missing (nothing of that size is staged) | fenced
 -- Cost: what changed against the plan in force; a first plan is a few renames.
@@ -17,6 +18,7 @@ if g.generation == generation then
 end
 if (tonumber(g.generation) or 0) + 1 ~= tonumber(generation) then return {'stale'} end
 local stage = dag .. ':stage:'
+if call('GET', stage .. 'token') ~= ARGV[14] then return {'stale'} end
 if call('HLEN', stage .. 'nodes') ~= tonumber(ARGV[8]) then return {'missing'} end
 
 -- What is running and no longer wanted, or READY or DONE as something else,
@@ -31,6 +33,7 @@ for _, id in ipairs(removed) do
   end
   if t.status ~= '' then call('HINCRBY', dag .. ':counts', t.status, -1) end
   unqueue(t)
+  raise_epoch_floor(t.epoch)
   t.from, t.status = t.status, 'removed'
   emit_task(t, 'remove')
   call('UNLINK', 'task:' .. id, 'task:' .. id .. ':errors', 'task:' .. id .. ':lock')
@@ -40,15 +43,13 @@ for _, change in ipairs(revised) do
   local t = task_of(change[1])
   unqueue(t)
   call('HSET', 'task:' .. t.id, 'role', change[2], 'priority', change[3], 'seq', change[4],
-    'max_attempts', change[5], 'generation', generation)
+    'max_attempts', change[5], 'generation', generation, 'failures', 0, 'losses', 0)
   if t.status == 'running' then
     -- It finishes; its result is then not taken for the new task's.
     call('HSET', 'task:' .. t.id, 'stale', '1')
   else
     call('HDEL', 'task:' .. t.id, 'reason', 'last_error', 'artifacts', 'progress', 'finished',
       'stale', 'settled', 'not_before')
-    call('HSET', 'task:' .. t.id, 'failures', 0, 'losses', 0)
-    if t.status == 'failed' then note_dependents(t, '') end
     move(t, 'revise')
     t.generation = generation
     emit_task(t, 'revise')
@@ -72,7 +73,7 @@ for _, role in ipairs(roles) do
   end
   if role ~= '' then call('SADD', dag .. ':roles', role) end
 end
-call('UNLINK', stage .. 'roles')
+call('UNLINK', stage .. 'roles', stage .. 'token')
 if tonumber(ARGV[9]) > 0 then call('HINCRBY', dag .. ':counts', 'ready', ARGV[9]) end
 if tonumber(ARGV[10]) > 0 then call('HINCRBY', dag .. ':counts', 'blocked', ARGV[10]) end
 

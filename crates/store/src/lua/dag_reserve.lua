@@ -11,8 +11,12 @@ local function available(id)
 end
 local reply = {'reserved'}
 for i = 4, #ARGV do
-  local id = ARGV[i]
-  if not available(id) then id = goal .. '.' .. id end
+  local id, scoped = ARGV[i], goal .. '.' .. ARGV[i]
+  -- One that is stored long stays so, also when the short form has become free:
+  -- otherwise it would be another task, and run again.
+  local short_is_ours = call('HGET', 'task:' .. id, 'goal') == goal
+  local long_is_ours = call('HGET', 'task:' .. scoped, 'goal') == goal
+  if not available(id) or (long_is_ours and not short_is_ours) then id = scoped end
   if not available(id) then return {'taken', ARGV[i]} end
   reply[#reply + 1] = id
 end

@@ -1,24 +1,30 @@
 -- Writes one chunk of a plan beside the one in force. Nothing can be claimed
 -- from it before dag_accept.lua switches.
--- ARGV: controller, leader_epoch, goal, generation, first ('1' or ''), then per task:
+-- ARGV: controller, leader_epoch, goal, generation, token (one for each plan that is
+--       written), first ('1' or ''), then per task:
 --       id, spec (JSON), deps (JSON), dependents (JSON), fresh ('1': not in the
 --       plan in force), role, priority, seq, max_attempts, waiting
--- Reply: staged | stale (that generation is in force already) | fenced
+-- Reply: staged | stale (that generation is in force already, or another plan is
+--         being written: a plan is never made of chunks of two) | fenced
 -- Again: the same chunk leaves the same state.
 if not leads(ARGV[1], ARGV[2]) then return {'fenced'} end
-local goal, generation = ARGV[3], ARGV[4]
+local goal, generation, token = ARGV[3], ARGV[4], ARGV[5]
 local dag = 'dag:' .. goal
 if (tonumber(call('HGET', 'goal:' .. goal, 'generation') or '0')) >= tonumber(generation) then
   return {'stale'}
 end
 local stage = dag .. ':stage:'
-if ARGV[5] == '1' then
+if ARGV[6] == '1' then
   for _, role in ipairs(call('SMEMBERS', stage .. 'roles')) do
     call('UNLINK', stage .. 'ready:' .. role)
   end
   call('UNLINK', stage .. 'nodes', stage .. 'deps', stage .. 'dependents', stage .. 'roles')
+  call('SET', stage .. 'token', token)
+elseif call('GET', stage .. 'token') ~= token then
+  return {'stale'}
 end
-for i = 6, #ARGV, 10 do
+local floor = epoch_floor()
+for i = 7, #ARGV, 10 do
   local id, role, waiting = ARGV[i], ARGV[i + 5], tonumber(ARGV[i + 9])
   call('HSET', stage .. 'nodes', id, ARGV[i + 1])
   if ARGV[i + 2] ~= '[]' then call('HSET', stage .. 'deps', id, ARGV[i + 2]) end
@@ -30,6 +36,7 @@ for i = 6, #ARGV, 10 do
     call('HSET', 'task:' .. id, 'goal', goal, 'status', status, 'role', role,
       'priority', ARGV[i + 6], 'seq', ARGV[i + 7], 'max_attempts', ARGV[i + 8],
       'waiting', waiting, 'generation', generation, 'attempt', 0, 'failures', 0, 'losses', 0)
+    if floor > 0 then call('HSET', 'task:' .. id, 'epoch', int(floor)) end
     if waiting == 0 then
       local t = {priority = ARGV[i + 6], seq = ARGV[i + 7]}
       call('ZADD', stage .. 'ready:' .. role, score(t), id)

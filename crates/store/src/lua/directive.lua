@@ -33,7 +33,8 @@ end
 
 function verbs.reparse()
   call('HINCRBY', control, 'reparses', 1)
-  if goal ~= '' then call('HINCRBY', 'goal:' .. goal, 'reparses', 1) end
+  -- A goal that does not exist must not begin as half a record.
+  if call('EXISTS', 'goal:' .. goal) == 1 then call('HINCRBY', 'goal:' .. goal, 'reparses', 1) end
   return true, 'instructions are read again'
 end
 
@@ -44,8 +45,8 @@ verbs['flush-memory'] = function()
 end
 
 verbs['drop-task'] = function()
-  local id = resolve(goal, ARGV[12])
-  if not id then return false, 'there is no task ' .. ARGV[12] end
+  local id, why = resolve(goal, ARGV[12])
+  if not id then return false, why end
   local t = task_of(id)
   if t.status ~= 'running' then
     return false, id .. ' is ' .. t.status .. ', not running: there is nothing to drop'
@@ -57,8 +58,11 @@ verbs['drop-task'] = function()
 end
 
 function verbs.elevate()
-  local id = resolve(goal, ARGV[12])
-  if not id then return false, 'there is no task ' .. ARGV[12] end
+  if tonumber(ARGV[13]) > MAX_PRIORITY then
+    return false, 'priority ' .. ARGV[13] .. ' is too high: 0 to ' .. MAX_PRIORITY .. ' are allowed'
+  end
+  local id, why = resolve(goal, ARGV[12])
+  if not id then return false, why end
   local t = task_of(id)
   if t.status == 'done' or t.status == 'failed' then
     return false, id .. ' is ' .. t.status .. ': its priority has no effect any more'

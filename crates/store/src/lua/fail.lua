@@ -16,20 +16,21 @@ if state == 'fenced' then return {'fenced'} end
 if state == 'already' then return and_next('already', agent, now, ttl_ms, ARGV[9]) end
 
 local key = 'task:' .. id
-local failures = tonumber(t.failures) + 1
+-- A plan that changed meanwhile starts the count anew.
+local changed = t.stale == '1'
+local failures = changed and 0 or tonumber(t.failures) + 1
 end_lease(t)
 call('HSET', key, 'settled', epoch, 'failures', failures, 'last_error', error)
 call('HDEL', key, 'stale')
 call('LPUSH', key .. ':errors', cjson.encode({
   agent = agent, attempt = tonumber(t.attempt), time = iso(now), error = error}))
 call('LTRIM', key .. ':errors', 0, ERRORS_KEPT - 1)
--- A plan that changed meanwhile starts the count anew.
-if t.stale ~= '1' and (ARGV[7] == '1' or failures >= tonumber(t.max_attempts)) then
+if not changed and (ARGV[7] == '1' or failures >= tonumber(t.max_attempts)) then
   give_up(t, now, agent, error)
   return and_next('failed', agent, now, ttl_ms, ARGV[9])
 end
 move(t, 'retry')
-local delay = doubling(1, failures - 1) * (1 - 0.5 * tonumber(ARGV[8]))
+local delay = doubling(1, math.max(failures - 1, 0)) * (1 - 0.5 * tonumber(ARGV[8]))
 call('HSET', key, 'reason', 'attempt ' .. t.attempt .. ' failed; it is tried again')
 emit_task(t, 'retry', 'agent', agent, 'incarnation', incarnation, 'epoch', epoch,
   'attempt', t.attempt, 'reason', error)

@@ -1,13 +1,13 @@
 -- Sets a goal's status from its tasks.
 -- ARGV: now, controller, leader_epoch, goal, generation, status, reason, then the
 --       counts it follows from: blocked, ready, running, done, failed
--- Reply: changed | already | stale (the counts or the plan changed) | fenced
+-- Reply: changed | already | stale (the counts or the plan changed, or there is no plan) | fenced
 if not leads(ARGV[2], ARGV[3]) then return {'fenced'} end
 local now = clock(ARGV[1])
 local goal, status = ARGV[4], ARGV[6]
 local key = 'goal:' .. goal
 local g = fields(key, 'status', 'generation', 'title')
-if g.generation ~= ARGV[5] then return {'stale'} end
+if g.generation ~= ARGV[5] or g.generation == '0' then return {'stale'} end
 local c = fields('dag:' .. goal .. ':counts', 'blocked', 'ready', 'running', 'done', 'failed')
 for i, state in ipairs({'blocked', 'ready', 'running', 'done', 'failed'}) do
   if (tonumber(c[state]) or 0) ~= tonumber(ARGV[7 + i]) then return {'stale'} end

@@ -6,7 +6,7 @@ local PROMOTED_PER_CLAIM = 16
 -- The most queue entries that one claim may find out of date.
 local STALE_PER_CLAIM = 16
 
-local function grant_reply(t, now)
+local function grant_reply(t)
   local spec = call('HGET', 'dag:' .. t.goal .. ':nodes', t.id) or ''
   local error = call('HGET', 'task:' .. t.id, 'last_error') or ''
   return {'granted', t.id, t.epoch, t.attempt, t.generation, t.goal, spec, error}
@@ -24,13 +24,13 @@ local function grant(t, now, agent, incarnation, ttl_ms)
   local key = 'task:' .. t.id
   call('HSET', key, 'owner', agent, 'incarnation', incarnation, 'epoch', t.epoch,
     'attempt', t.attempt, 'lease_expires', iso(now + ttl_ms * 1000), 'started', iso(now))
-  call('HDEL', key, 'reason', 'progress', 'not_before')
+  call('HDEL', key, 'reason', 'progress', 'not_before', 'stale')
   call('SET', key .. ':lock', agent, 'PX', ttl_ms)
   call('HSET', 'leases', t.id, t.epoch .. ':0')
   call('HSET', 'agent:' .. agent .. ':registered', 'task', t.id, 'epoch', t.epoch)
   emit_task(t, 'claim', 'agent', agent, 'incarnation', incarnation, 'epoch', t.epoch,
     'attempt', t.attempt)
-  return grant_reply(t, now)
+  return grant_reply(t)
 end
 
 -- The best entry of one queue that is really READY; entries that are not are
@@ -53,17 +53,16 @@ local function pick(goal, role)
   return any or own
 end
 
--- Grants `agent` a task: the one it already holds, else `wanted`, else the best
--- of its goal and role. `r` is its registration.
-local function claim_for(agent, r, now, ttl_ms, wanted)
+local function choose(agent, r, now, ttl_ms, wanted)
   if r.task ~= '' then
     local t = task_of(r.task)
     if t.status == 'running' and t.epoch == r.epoch and t.owner == agent then
-      return grant_reply(t, now)
+      return grant_reply(t)
     end
   end
   local goal, role = r.goal, r['cap:role']
   if call('HGET', 'agent:' .. agent .. ':control', 'paused') == '1' then
+    pass_wake(goal, role)
     return {'held', 'paused'}
   end
   if call('HGET', 'goal:' .. goal, 'status') == 'active' then
@@ -85,6 +84,15 @@ local function claim_for(agent, r, now, ttl_ms, wanted)
   end
   set_idle(agent, goal, role)
   return {'empty'}
+end
+
+-- Grants `agent` a task: the one it already holds, else `wanted`, else the best
+-- of its goal and role. `r` is its registration.
+local function claim_for(agent, r, now, ttl_ms, wanted)
+  deferred = deferred or {}
+  local reply = choose(agent, r, now, ttl_ms, wanted)
+  wake_deferred(reply[1] == 'granted' and reply[2])
+  return reply
 end
 
 local function registration(agent)

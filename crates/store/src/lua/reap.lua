@@ -14,5 +14,5 @@ end
 local agent = t.owner
 lose(t, now, ARGV[6])
 -- The holder may only be slow: it should look up, find itself fenced and stop.
-push_inbox(agent, 'fenced')
+if agent ~= '' then push_inbox(agent, 'fenced') end
 return {'reaped'}

@@ -12,8 +12,9 @@ if old.pid == pid and old.host == host and old.start_time == start then
 end
 lose_task_of(agent, now, 'its agent was replaced by a new process')
 if old.goal ~= '' then unset_idle(agent, old.goal, old['cap:role']) end
--- The registration may be gone; the status remembers the highest.
-local last = tonumber(call('HGET', status, 'incarnation') or '0')
+-- Either may be gone; together they remember the highest.
+local last = math.max(tonumber(call('HGET', status, 'incarnation') or '0'),
+  tonumber(old.incarnation) or 0)
 local incarnation = int(math.max(last + 1, now))
 call('DEL', key)
 call('HSET', key, 'pid', pid, 'timestamp', iso(now), 'cap:role', ARGV[6], 'host', host,
@@ -24,5 +25,8 @@ call('HSET', status, 'incarnation', incarnation)
 call('SADD', 'agents', agent)
 -- So that an older process of the name looks up and finds itself fenced.
 push_inbox(agent, 'registered')
+if old.goal ~= '' and (old.goal ~= ARGV[7] or old['cap:role'] ~= ARGV[6]) then
+  pass_wake(old.goal, old['cap:role'])
+end
 emit('agent-register', 'agent', agent, 'incarnation', incarnation, 'pid', pid, 'host', host)
 return {'registered', incarnation}

@@ -10,7 +10,7 @@ call('HSET', key, 'failures', 0, 'losses', 0)
 call('HDEL', key, 'reason', 'finished', 'stale')
 move(t, 'reset')
 emit_task(t, 'reset')
-note_dependents(t, '')
+note_dependents(t)
 local goal = 'goal:' .. t.goal
 if call('HGET', goal, 'status') == 'failed' then
   call('HSET', goal, 'status', 'active')

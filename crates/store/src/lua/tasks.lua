@@ -71,9 +71,34 @@ local function wake_one(goal, role)
   return true
 end
 
+-- Wakes that wait until the script knows which task it grants itself: nobody
+-- is woken for that one. nil where it grants none.
+local deferred
+
+local function wake_for(t)
+  if deferred then deferred[#deferred + 1] = t else wake_one(t.goal, t.role) end
+end
+
+local function wake_deferred(granted)
+  local tasks = deferred or {}
+  deferred = nil
+  for _, t in ipairs(tasks) do
+    if t.id ~= granted then wake_one(t.goal, t.role) end
+  end
+end
+
+-- A wake may have gone to an agent that cannot use it any more: it goes on to
+-- another one while there is something to claim.
+local function pass_wake(goal, role)
+  local dag = 'dag:' .. goal
+  if call('EXISTS', dag .. ':ready:' .. role) == 1 and wake_one(goal, role) then return end
+  if call('EXISTS', dag .. ':ready') == 1 then wake_one(goal, '') end
+end
+
 local function unqueue(t)
   call('ZREM', ready_key(t), t.id)
   call('ZREM', 'dag:' .. t.goal .. ':delayed', t.id)
+  call('HDEL', 'task:' .. t.id, 'not_before')
 end
 
 -- Puts a READY task where claims find it, or where they will from
@@ -87,7 +112,7 @@ local function queue(t, now, delay)
   end
   call('HDEL', key, 'not_before')
   call('ZADD', ready_key(t), score(t), t.id)
-  wake_one(t.goal, t.role)
+  wake_for(t)
 end
 
 -- READY with open dependencies is BLOCKED; every way back to READY ends here.
@@ -95,6 +120,7 @@ local function settle_ready(t, now, delay)
   if tonumber(t.waiting) > 0 then
     move(t, 'block')
     unqueue(t)
+    emit_task(t, 'block')
   else
     queue(t, now, delay)
   end
@@ -115,13 +141,40 @@ local function dependents_of(t)
   return list and cjson.decode(list) or {}
 end
 
--- Direct dependents say why they wait for ever; those behind them are one
--- `orch explain` away, and the cost stays the out-degree.
-local function note_dependents(t, reason)
+-- How many dependencies of a task are not done, and one that failed, if any.
+local function open_dependencies(goal, id)
+  local waiting, failed = 0, nil
+  local deps = call('HGET', 'dag:' .. goal .. ':deps', id)
+  for _, dep in ipairs(deps and cjson.decode(deps) or {}) do
+    local status = call('HGET', 'task:' .. dep, 'status')
+    if status ~= 'done' then waiting = waiting + 1 end
+    if status == 'failed' and not failed then failed = dep end
+  end
+  return waiting, failed
+end
+
+-- A blocked task says why it waits for ever, and no longer than it does.
+local function note_failed(id, failed)
+  local key = 'task:' .. id
+  local reason = call('HGET', key, 'reason') or ''
+  if failed then
+    call('HSET', key, 'reason', 'waits for ' .. failed .. ', which failed')
+  elseif string.match(reason, '^waits for %S+, which failed$') then
+    call('HDEL', key, 'reason')
+  end
+end
+
+-- Direct dependents say so; those behind them are one `orch explain` away, and
+-- the cost stays the out-degree.
+local function note_dependents(t)
   for _, id in ipairs(dependents_of(t)) do
-    local key = 'task:' .. id
-    if call('HGET', key, 'status') == 'blocked' then
-      if reason == '' then call('HDEL', key, 'reason') else call('HSET', key, 'reason', reason) end
+    if call('HGET', 'task:' .. id, 'status') == 'blocked' then
+      if t.status == 'failed' then
+        note_failed(id, t.id)
+      else
+        local _, failed = open_dependencies(t.goal, id)
+        note_failed(id, failed)
+      end
     end
   end
 end
@@ -131,7 +184,7 @@ local function give_up(t, now, agent, reason)
   call('HSET', 'task:' .. t.id, 'reason', reason, 'finished', iso(now))
   emit_task(t, 'fail', 'agent', agent, 'incarnation', t.incarnation, 'epoch', t.epoch,
     'attempt', t.attempt, 'reason', reason)
-  note_dependents(t, 'waits for ' .. t.id .. ', which failed')
+  note_dependents(t)
   alert('task-failed', t.id, reason)
 end
 
@@ -147,6 +200,8 @@ local function lose(t, now, reason)
   local losses = tonumber(t.losses) + 1
   end_lease(t)
   call('HSET', 'task:' .. t.id, 'losses', losses, 'reason', reason)
+  -- The next grant is of the plan as it is now.
+  call('HDEL', 'task:' .. t.id, 'stale')
   if losses >= MAX_LOSSES then
     give_up(t, now, agent, 'lost its agent ' .. losses .. ' times; last: ' .. reason)
     return
@@ -194,23 +249,33 @@ end
 -- its own state agree.
 local function relink(id, now)
   local t = task_of(id)
-  local waiting = 0
-  local deps = call('HGET', 'dag:' .. t.goal .. ':deps', id)
-  for _, dep in ipairs(deps and cjson.decode(deps) or {}) do
-    if call('HGET', 'task:' .. dep, 'status') ~= 'done' then waiting = waiting + 1 end
-  end
+  local waiting, failed = open_dependencies(t.goal, id)
   if t.waiting ~= tostring(waiting) then call('HSET', 'task:' .. id, 'waiting', waiting) end
   t.waiting = waiting
   if t.status == 'ready' and waiting > 0 then
     move(t, 'block')
     unqueue(t)
     emit_task(t, 'block')
+    note_failed(id, failed)
     return 1
   elseif t.status == 'blocked' and waiting == 0 then
     unblock(id, now)
     return 1
+  elseif t.status == 'blocked' then
+    note_failed(id, failed)
   end
   return 0
+end
+
+-- Epochs must grow also for a task that is removed and comes back, whatever the
+-- clock does meanwhile: what is removed leaves its epoch here.
+local FLOOR = 'orchestrator:epoch-floor'
+
+local function epoch_floor() return tonumber(call('GET', FLOOR) or '0') end
+
+local function raise_epoch_floor(epoch)
+  local outgrown = tonumber(epoch) or 0
+  if outgrown > epoch_floor() then call('SET', FLOOR, int(outgrown)) end
 end
 
 -- Moves what has waited long enough to where claims find it. Returns when the
@@ -226,19 +291,32 @@ local function promote(goal, now, limit)
   return next[2] and int(tonumber(next[2])) or ''
 end
 
+-- The goal in whose plan a stored id is; nil where it is only reserved or staged.
+local function goal_of(id)
+  local goal = call('HGET', 'task:' .. id, 'goal')
+  return goal and call('HEXISTS', 'dag:' .. goal .. ':nodes', id) == 1 and goal or nil
+end
+
 -- The stored id of what a person calls `id`, seen from `goal` ('' is nowhere):
--- that goal's own task first, then the only one of that name.
+-- that goal's own task first, then the only one of that name. Else nil and why.
 local function resolve(goal, id)
-  if goal ~= '' then
-    local scoped = goal .. '.' .. id
-    if call('HGET', 'task:' .. scoped, 'goal') == goal then return scoped end
+  if goal ~= '' and goal_of(goal .. '.' .. id) == goal then return goal .. '.' .. id end
+  local owner = goal_of(id)
+  if owner == goal then return id end
+  local found = owner and {id} or {}
+  for _, other in ipairs(call('SMEMBERS', 'goals')) do
+    if goal_of(other .. '.' .. id) == other then found[#found + 1] = other .. '.' .. id end
   end
-  if call('HEXISTS', 'task:' .. id, 'status') == 1 then return id end
+  if #found > 1 then
+    return nil, 'several goals have a task ' .. id .. ': say which, as <goal>.' .. id
+  elseif found[1] then
+    return found[1]
+  end
   local first, rest = string.match(id, '^(.-)%.(.+)$')
   while first do
-    if call('HGET', 'task:' .. rest, 'goal') == first then return rest end
+    if goal_of(rest) == first then return rest end
     local more, tail = string.match(rest, '^(.-)%.(.+)$')
     first, rest = more and first .. '.' .. more, tail
   end
-  return nil
+  return nil, 'there is no task ' .. id
 end

@@ -1,0 +1,86 @@
+//! A planner that does what each test wrote down, and else reads the pinned tasks.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use dag_controller::{PlanError, Planner};
+use model::{Dag, GoalId, GoalSpec};
+
+/// What one attempt does instead of planning.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    Fail(&'static str),
+    Refuse(&'static str),
+    Panic,
+    Hang,
+}
+
+#[derive(Default)]
+struct State {
+    script: HashMap<GoalId, VecDeque<Answer>>,
+    /// The text of the goal at each attempt, in order.
+    begun: Vec<(GoalId, String)>,
+    running: HashMap<GoalId, usize>,
+    overlapped: bool,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Scripted(Arc<Mutex<State>>);
+
+impl Scripted {
+    pub(crate) fn will(&self, goal: &GoalId, answers: &[Answer]) {
+        self.0.lock().unwrap().script.entry(goal.clone()).or_default().extend(answers.to_vec());
+    }
+
+    /// How many attempts were begun for `goal`.
+    pub(crate) fn attempts(&self, goal: &GoalId) -> usize {
+        self.0.lock().unwrap().begun.iter().filter(|(id, _)| id == goal).count()
+    }
+
+    pub(crate) fn running(&self, goal: &GoalId) -> usize {
+        self.0.lock().unwrap().running.get(goal).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn overlapped(&self) -> bool {
+        self.0.lock().unwrap().overlapped
+    }
+}
+
+struct Running<'a>(&'a Scripted, &'a GoalId);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap().running.get_mut(self.1).unwrap() -= 1;
+    }
+}
+
+impl Planner for Scripted {
+    async fn plan(&self, goal: &GoalSpec) -> Result<Dag, PlanError> {
+        let answer = {
+            let mut state = self.0.lock().unwrap();
+            state.begun.push((goal.id.clone(), goal.text.clone()));
+            let running = state.running.entry(goal.id.clone()).or_default();
+            *running += 1;
+            state.overlapped |= *running > 1;
+            state.script.get_mut(&goal.id).and_then(VecDeque::pop_front)
+        };
+        let _running = Running(self, &goal.id);
+        tokio::task::yield_now().await;
+        match answer {
+            Some(Answer::Fail(why)) => return Err(PlanError::failed(why)),
+            Some(Answer::Refuse(why)) => return Err(PlanError::refused(why)),
+            Some(Answer::Panic) => panic!("as the test wants it"),
+            Some(Answer::Hang) => std::future::pending::<()>().await,
+            None => {}
+        }
+        let Some(pinned) = &goal.tasks else {
+            return Err(PlanError::refused("it pins no tasks"));
+        };
+        let tasks = pinned.iter().map(|task| task.spec.clone()).collect();
+        let edges: Vec<_> = pinned
+            .iter()
+            .flat_map(|task| task.after.iter().map(|dep| (task.spec.id.clone(), dep.clone())))
+            .collect();
+        Dag::new(tasks, &edges).map_err(|error| PlanError::refused(error.to_string()))
+    }
+}

@@ -1,0 +1,107 @@
+//! The pinned tasks of one goal taken together: ids, what waits for what, and
+//! that it ends.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use model::{Dag, TaskId, dag};
+
+use super::Context;
+use super::tasks::{Task, Written};
+use crate::suggest::nearest;
+
+/// How many ids a wrong one is compared with, for a plan can have very many.
+const COMPARED_IDS: usize = 1_000;
+
+/// The tasks, if they are a DAG; else what is wrong is reported at the task.
+///
+/// `roles_at` receives where each role stands, by the task's position.
+pub(super) fn check(
+    context: &mut Context<'_>,
+    heading: &Range<usize>,
+    written: Written,
+    roles_at: &mut Vec<(usize, Range<usize>)>,
+) -> Option<Vec<Task>> {
+    let Written { tasks, faulty } = written;
+    let errors = context.errors();
+    check_ids(context, &tasks);
+    // A faulty task is missing here; what waits for it may well be right.
+    if faulty {
+        return None;
+    }
+    check_dependencies(context, &tasks);
+    if context.errors() > errors {
+        return None;
+    }
+    let edges: Vec<(TaskId, TaskId)> = tasks
+        .iter()
+        .flat_map(|task| task.after.iter().map(|(id, _)| (task.spec.id.clone(), id.clone())))
+        .collect();
+    let specs = tasks.iter().map(|task| task.spec.clone()).collect();
+    if let Err(error) = Dag::new(specs, &edges) {
+        let (at, help) = place(&error, &tasks, heading);
+        context.error(&at, error.to_string(), help);
+        return None;
+    }
+    let roles = tasks.iter().enumerate();
+    roles_at.extend(roles.filter_map(|(i, task)| Some((i, task.role_at.clone()?))));
+    Some(tasks)
+}
+
+/// Reports every repeated id.
+fn check_ids(context: &mut Context<'_>, tasks: &[Task]) {
+    let mut first: HashMap<&TaskId, &Task> = HashMap::with_capacity(tasks.len());
+    for task in tasks {
+        let id = &task.spec.id;
+        if let Some(first) = first.get(id) {
+            let line = context.source.line_of(first.at.start);
+            let message = format!("two tasks have the id `{id}`; the first is at line {line}");
+            context.error(&task.at, message, Some("give one of them another id".to_owned()));
+            continue;
+        }
+        first.insert(id, task);
+    }
+}
+
+/// Reports every dependency that does not exist.
+fn check_dependencies(context: &mut Context<'_>, tasks: &[Task]) {
+    let known: HashSet<&TaskId> = tasks.iter().map(|task| &task.spec.id).collect();
+    for task in tasks {
+        for (after, at) in task.after.iter().filter(|(after, _)| !known.contains(after)) {
+            let id = &task.spec.id;
+            let message = format!("`{id}` waits for `{after}`, which is no task of this goal");
+            let ids = tasks.iter().take(COMPARED_IDS).map(|task| task.spec.id.as_str());
+            let near = if context.is_full() { None } else { nearest(after.as_str(), ids) };
+            let help = near.map_or_else(
+                || format!("add the task `{after}`, or remove it here"),
+                |near| format!("did you mean `{near}`?"),
+            );
+            context.error(at, message, Some(help));
+        }
+    }
+}
+
+fn place(
+    error: &dag::Error,
+    tasks: &[Task],
+    heading: &Range<usize>,
+) -> (Range<usize>, Option<String>) {
+    let of = |id: &TaskId| {
+        let task = tasks.iter().find(|task| task.spec.id == *id);
+        task.map_or_else(|| heading.clone(), |task| task.at.clone())
+    };
+    match error {
+        dag::Error::Empty => {
+            let help = "add `- <id>: <title>` below, or remove the heading to have it planned";
+            (heading.clone(), Some(help.to_owned()))
+        }
+        dag::Error::TooLarge { .. } => (heading.clone(), None),
+        dag::Error::Duplicate(id) => (of(id), None),
+        dag::Error::Dangling { task, .. } => (of(task), None),
+        dag::Error::Cycle(ids) => {
+            let at = ids.first().map_or_else(|| heading.clone(), of);
+            (at, Some("remove one of these tasks from the `after` of the one before it".to_owned()))
+        }
+        dag::Error::Priority { task, .. } => (of(task), None),
+    }
+}

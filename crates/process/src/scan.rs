@@ -1,0 +1,88 @@
+//! Finding processes that nobody lists any more, by what they were started with.
+//!
+//! Only living processes of our own user are looked at, never ourselves. What
+//! ends or may not be read while we look is skipped. A scan reads one or two
+//! small files per process: some milliseconds on a busy machine.
+
+use std::os::unix::fs::MetadataExt;
+use std::{fs, io};
+
+use crate::Identity;
+
+/// A process that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Which process.
+    pub identity: Identity,
+    /// Its program and arguments, as it shows them now; what is not UTF-8 is
+    /// replaced.
+    pub args: Vec<String>,
+}
+
+/// All processes whose arguments (the program first) satisfy `matches`. Kernel
+/// threads have none and are skipped.
+///
+/// # Errors
+/// Where `/proc` itself cannot be read.
+pub fn find(matches: impl Fn(&[&str]) -> bool) -> io::Result<Vec<Process>> {
+    let read = |pid| {
+        let args = strings(pid, "cmdline");
+        let views: Vec<&str> = args.iter().map(String::as_str).collect();
+        (!views.is_empty() && matches(&views)).then_some(args)
+    };
+    let found = pids()?.filter_map(|pid| {
+        read(pid)?;
+        let identity = Identity::of(pid).ok()??;
+        // Again, after its identity is known: the pid may have changed hands.
+        let args = read(pid)?;
+        Some(Process { identity, args })
+    });
+    Ok(found.collect())
+}
+
+/// All processes that were started with the environment variable `name` set to
+/// a value that satisfies `value_matches`. The environment is the one of the last
+/// exec: what a process sets for itself later does not show.
+///
+/// # Errors
+/// Where `/proc` itself cannot be read.
+pub fn find_by_env(name: &str, value_matches: impl Fn(&str) -> bool) -> io::Result<Vec<Identity>> {
+    let found = pids()?.filter_map(|pid| {
+        has_env(pid, name, &value_matches).then_some(())?;
+        let identity = Identity::of(pid).ok()??;
+        has_env(pid, name, &value_matches).then_some(identity)
+    });
+    Ok(found.collect())
+}
+
+/// Whether the process that has `pid` now carries that variable.
+fn has_env(pid: u32, name: &str, value_matches: impl Fn(&str) -> bool) -> bool {
+    strings(pid, "environ").iter().any(|variable| {
+        variable
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('='))
+            .is_some_and(&value_matches)
+    })
+}
+
+/// Pids of our own user's processes but ourselves.
+pub(crate) fn pids() -> io::Result<impl Iterator<Item = u32>> {
+    let this = std::process::id();
+    let user = rustix::process::geteuid().as_raw();
+    let pids = fs::read_dir("/proc")?.flatten().filter_map(move |entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        (pid != this && entry.metadata().ok()?.uid() == user).then_some(pid)
+    });
+    Ok(pids)
+}
+
+/// The NUL-separated texts of a file of `/proc/PID`; none where it is empty,
+/// gone or not ours to read.
+fn strings(pid: u32, file: &str) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    bytes.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+}

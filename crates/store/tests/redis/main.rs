@@ -1,0 +1,19 @@
+//! The store on a real Redis: every test has a server of its own and asserts what
+//! stands in it.
+//!
+//! One binary for all subjects: linking is what costs, and the helpers in
+//! [`world`] are shared by all.
+
+mod accept;
+mod agents;
+mod claim;
+mod connection;
+mod directives;
+mod fence;
+mod goals;
+mod lead;
+mod links;
+mod property;
+mod replan;
+mod settle;
+mod world;

@@ -1,0 +1,49 @@
+#!/bin/sh
+# This project as one of those that systemg keeps for this user.
+#
+#   fleet.sh up       start it in the background and leave it running
+#   fleet.sh down     stop it, and the supervisor too when it has nothing left to do
+#   fleet.sh running  exit 0 where it runs
+#
+# There is one supervisor for each home folder, with any number of projects. A bare
+# `sysg stop` ends them all, so `down` names this project: systemg calls it after
+# the path of its manifest, and its status tells the name.
+set -eu
+cd "$(dirname "$0")/.."
+
+PATH="$PWD/.tools/bin:$PATH"
+SYSTEMG_AGENT=1 # plain output, nothing followed
+export PATH SYSTEMG_AGENT
+
+# Prints systemg's name of this project; nothing where it does not run.
+project_id() {
+    sysg status --format json 2> /dev/null | awk -F '"' -v manifest="$PWD/systemg.yaml" '
+        $2 == "id" { id = $4 }
+        $2 == "config_path" && $4 == manifest { print id; exit }'
+}
+
+up() {
+    sysg start --daemonize < /dev/null
+    echo
+    echo "Running. Look:  ./target/release/orch status --watch"
+    echo "Stop:           make down"
+}
+
+down() {
+    id=$(project_id)
+    if [ -n "$id" ]; then
+        sysg stop --project "$id"
+    else
+        echo "This project is not running."
+    fi
+    if sysg status --format json 2> /dev/null | grep -q '"units": \[\]'; then
+        sysg stop --supervisor
+    fi
+}
+
+case ${1:-} in
+up) up ;;
+down) down ;;
+running) [ -n "$(project_id)" ] ;;
+*) echo "usage: fleet.sh up | down | running" >&2; exit 2 ;;
+esac

@@ -1,0 +1,518 @@
+//! `orch run`: from flags to settings, then the program itself.
+//!
+//! The flags of the reference are all accepted. Where we need no interval any more
+//! because events do its work, it bounds the resync instead: nobody waits longer than
+//! they asked to.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::agent::LogLevel;
+use model::{AgentName, GoalId, Role};
+use store::lead::Controller;
+
+use super::args::{Globals, interval, wait};
+use super::connect::{self, Target, Variables};
+use super::{Exit, Failure};
+use crate::settings::{self, Common, LogSettings, LogStyle, OFFLINE};
+use crate::telemetry;
+
+/// How long after a resync the next one starts, unless a flag says sooner.
+const RESYNC: Duration = Duration::from_secs(5);
+/// The longest that an agent waits for a wake before it looks for work by itself.
+const CADENCE: Duration = Duration::from_secs(5);
+/// How often a sign of life is given, at most.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Signs of life in one lease: two may be lost.
+const BEATS_PER_LEASE: u32 = 3;
+
+/// What to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ProcessRole {
+    /// Keeps agents and goals as declared; one leads, others stand by
+    Orchestrator,
+    /// Works on the tasks of one goal; the orchestrator starts it
+    Agent,
+}
+
+/// Run the orchestrator or an agent
+///
+/// systemg runs the orchestrator, and the orchestrator has systemg run the agents; both
+/// can be started by hand as well. `orch --role ..` without `run` does the same.
+///
+/// Waits are seconds (30, 0.5) or have a unit (500ms, 5s, 2m). It ends on SIGTERM and
+/// SIGINT: the orchestrator drains its agents, an agent hands its task back.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What this process is
+    #[arg(long, value_enum, value_name = "ROLE")]
+    role: ProcessRole,
+
+    /// The control file; for an agent its own [default: INSTRUCTIONS.md, or instructions/<agent>.md]
+    #[arg(long, value_name = "FILE", env = "ORCH_INSTRUCTIONS")]
+    instructions: Option<PathBuf>,
+
+    /// The least that is logged: ERROR, WARN, INFO, DEBUG or TRACE
+    #[arg(long, value_name = "LEVEL", default_value = "INFO", env = "ORCH_LOG_LEVEL")]
+    log_level: LogLevel,
+
+    /// How log lines look
+    #[arg(long, value_enum, value_name = "STYLE", default_value = "concise", env = "ORCH_LOG_STYLE")]
+    log_style: LogStyle,
+
+    /// How long a lease, and an agent, is believed alive without a sign of life
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = interval, env = "ORCH_LEASE_TTL")]
+    lease_ttl: Duration,
+
+    /// How often an agent gives a sign of life [default: a third of the TTL, at most 5s]
+    #[arg(long, value_name = "SECONDS", value_parser = interval, env = "ORCH_HEARTBEAT_INTERVAL")]
+    heartbeat_interval: Option<Duration>,
+
+    /// How long what is asked to end may take before it is killed
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = wait, env = "ORCH_GRACE")]
+    grace: Duration,
+
+    /// The LLM provider; this version has `offline`: no model is asked
+    #[arg(long, value_name = "NAME", default_value = OFFLINE, value_parser = provider, env = "ORCH_LLM_PROVIDER")]
+    llm_provider: String,
+
+    #[command(flatten)]
+    orchestrator: OrchestratorArgs,
+    #[command(flatten)]
+    agent: AgentArgs,
+    #[command(flatten)]
+    compatible: CompatibleArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Orchestrator")]
+struct OrchestratorArgs {
+    /// Which controllers run in this process: agent, dag, lease, heartbeat
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "agent,dag,lease,heartbeat",
+        env = "ORCH_CONTROLLERS"
+    )]
+    controllers: Vec<Controller>,
+
+    /// The sysg program [default: the one in PATH]
+    #[arg(long, value_name = "FILE", env = "ORCH_SYSG")]
+    sysg: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Agent")]
+struct AgentArgs {
+    /// The agent's name; needed
+    #[arg(long, value_name = "NAME")]
+    agent_name: Option<AgentName>,
+
+    /// Which tasks it takes [default: its name without _agent]
+    #[arg(long, value_name = "ROLE")]
+    agent_role: Option<Role>,
+
+    /// Whose tasks it takes; needed
+    #[arg(long, value_name = "GOAL")]
+    goal_id: Option<GoalId>,
+
+    /// Its heartbeat file [default: heartbeat/<agent>.md]
+    #[arg(long, value_name = "FILE")]
+    heartbeat: Option<PathBuf>,
+
+    /// The longest it waits for a wake before it looks for work [default: 5s]
+    #[arg(long, value_name = "SECONDS", value_parser = interval, hide_short_help = true)]
+    cadence: Option<Duration>,
+
+    /// Which orchestrator's fleet it belongs to; set by the orchestrator
+    #[arg(long, value_name = "ID", default_value = "", hide_short_help = true, hide_default_value = true)]
+    fleet: String,
+
+    /// Fingerprint of its declaration; set by the orchestrator
+    #[arg(long, value_name = "HASH", default_value = "", hide_short_help = true, hide_default_value = true)]
+    spec_hash: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Accepted for compatibility")]
+struct CompatibleArgs {
+    /// Bounds the resync, and an agent's wait for a wake
+    #[arg(long, value_name = "SECONDS", value_parser = interval, hide_short_help = true)]
+    loop_interval: Option<Duration>,
+
+    /// Bounds the resync, and an agent's wait for a wake
+    #[arg(long, value_name = "SECONDS", value_parser = interval, hide_short_help = true)]
+    poll_interval: Option<Duration>,
+
+    /// Bounds the resync: control files are watched, not polled
+    #[arg(long, value_name = "SECONDS", value_parser = interval, hide_short_help = true)]
+    instruction_interval: Option<Duration>,
+
+    /// Without effect: an idle agent does not log
+    #[arg(long, value_name = "SECONDS", value_parser = wait, hide_short_help = true)]
+    idle_log_interval: Option<Duration>,
+
+    /// Without effect with the provider offline
+    #[arg(long, alias = "claude-cli", value_name = "PROGRAM", hide_short_help = true)]
+    llm_cli: Option<String>,
+
+    /// Without effect with the provider offline; may be given several times
+    #[arg(
+        long,
+        alias = "claude-extra-arg",
+        value_name = "ARG",
+        allow_hyphen_values = true,
+        hide_short_help = true
+    )]
+    llm_extra_arg: Vec<String>,
+
+    /// Without effect with the provider offline
+    #[arg(long, alias = "claude-use-sysg", hide_short_help = true)]
+    llm_use_sysg: bool,
+}
+
+fn provider(name: &str) -> Result<String, String> {
+    if name == OFFLINE {
+        return Ok(name.to_owned());
+    }
+    Err("this version has only `offline`, which asks no model: plans are the task lists of \
+         INSTRUCTIONS.md and tasks run their own shell blocks"
+        .to_owned())
+}
+
+/// What the flags amount to.
+#[derive(Debug)]
+enum Settings {
+    Orchestrator(settings::Orchestrator),
+    Agent(settings::Agent),
+}
+
+impl Args {
+    /// How many threads the program works with. Two are enough for an agent, one of
+    /// which is never busy, so that its signs of life are in time.
+    pub(crate) fn threads(&self) -> usize {
+        let most = std::thread::available_parallelism().map_or(2, usize::from);
+        match self.role {
+            ProcessRole::Agent => 2,
+            ProcessRole::Orchestrator => most.clamp(2, 4),
+        }
+    }
+
+    fn bound(&self, usual: Duration) -> Duration {
+        let c = &self.compatible;
+        [c.loop_interval, c.poll_interval, c.instruction_interval]
+            .into_iter()
+            .flatten()
+            .fold(usual, Duration::min)
+    }
+
+    fn common(&self, globals: &Globals, target: &Target, project: PathBuf) -> Common {
+        let most = self.lease_ttl / BEATS_PER_LEASE;
+        Common {
+            redis: target.options.clone(),
+            project,
+            log: LogSettings {
+                level: self.log_level,
+                style: self.log_style,
+                color: globals.color,
+            },
+            lease_ttl: self.lease_ttl,
+            heartbeat_interval: self.heartbeat_interval.unwrap_or(HEARTBEAT).min(most),
+            grace: self.grace,
+        }
+    }
+
+    fn resolve(&self, globals: &Globals, variables: Variables<'_>) -> Result<Settings, Failure> {
+        let target = connect::target(globals, variables)?;
+        match self.role {
+            ProcessRole::Orchestrator => {
+                self.orchestrator(globals, &target).map(Settings::Orchestrator)
+            }
+            ProcessRole::Agent => self.agent(globals, &target).map(Settings::Agent),
+        }
+    }
+
+    fn orchestrator(
+        &self,
+        globals: &Globals,
+        target: &Target,
+    ) -> Result<settings::Orchestrator, Failure> {
+        let given = self.instructions.as_deref();
+        let beside = given.map(|file| file.parent().unwrap_or(Path::new("")));
+        let beside = beside.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        let project = connect::project(globals.project.as_deref().or(beside))?;
+        let instructions = match given {
+            None => project.join("INSTRUCTIONS.md"),
+            Some(file) => control_file(file)?,
+        };
+        if !instructions.starts_with(&project) {
+            return Err(Failure::usage(format!(
+                "--instructions {} lies outside the project {}: give a --project that holds it",
+                instructions.display(),
+                project.display()
+            )));
+        }
+        let sysg = self.orchestrator.sysg.as_deref().map(connect::absolute).transpose()?;
+        if let Some(sysg) = sysg.as_deref().filter(|path| !path.is_file()) {
+            return Err(Failure::usage(format!("--sysg {} is no file", sysg.display())));
+        }
+        let mut controllers = self.orchestrator.controllers.clone();
+        controllers.sort();
+        controllers.dedup();
+        Ok(settings::Orchestrator {
+            redis_url_file: target.file().map(Path::to_owned),
+            common: self.common(globals, target, project),
+            instructions,
+            controllers,
+            resync: self.bound(RESYNC),
+            sysg,
+            provider: self.llm_provider.clone(),
+        })
+    }
+
+    fn agent(&self, globals: &Globals, target: &Target) -> Result<settings::Agent, Failure> {
+        let missing = |flag: &str, what: &str| {
+            Failure::usage(format!("--role agent needs {flag}: {what}"))
+        };
+        let agent = &self.agent;
+        let name = agent.agent_name.clone();
+        let name = name.ok_or_else(|| missing("--agent-name NAME", "which agent this is"))?;
+        let goal = agent.goal_id.clone();
+        let goal = goal.ok_or_else(|| missing("--goal-id GOAL", "whose tasks it takes"))?;
+        let project = connect::project(globals.project.as_deref())?;
+        let file = |given: &Option<PathBuf>, folder: &str| match given {
+            Some(path) => within(&project, path),
+            None => Ok(project.join(folder).join(format!("{name}.md"))),
+        };
+        Ok(settings::Agent {
+            instructions: file(&self.instructions, "instructions")?,
+            heartbeat: file(&agent.heartbeat, "heartbeat")?,
+            role: agent.agent_role.clone().unwrap_or_else(|| name.default_role()),
+            goal,
+            fleet: agent.fleet.clone(),
+            spec_hash: agent.spec_hash.clone(),
+            cadence: self.bound(agent.cadence.unwrap_or(CADENCE)),
+            provider: self.llm_provider.clone(),
+            common: self.common(globals, target, project),
+            name,
+        })
+    }
+
+    /// Flags that were given and have no effect.
+    fn idle_flags(&self) -> Vec<&'static str> {
+        let c = &self.compatible;
+        [
+            (c.llm_cli.is_some(), "--llm-cli"),
+            (!c.llm_extra_arg.is_empty(), "--llm-extra-arg"),
+            (c.llm_use_sysg, "--llm-use-sysg"),
+        ]
+        .into_iter()
+        .filter_map(|(given, flag)| given.then_some(flag))
+        .collect()
+    }
+}
+
+/// The file's absolute path with its folder's real place; the file need not exist yet.
+fn control_file(file: &Path) -> Result<PathBuf, Failure> {
+    let path = connect::absolute(file)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Failure::usage(format!("--instructions {} is no file", file.display())));
+    };
+    if path.is_dir() {
+        return Err(Failure::usage(format!(
+            "--instructions {} is a folder: give the file in it",
+            file.display()
+        )));
+    }
+    let folder = folder.canonicalize().map_err(|error| {
+        Failure::usage(format!("cannot use --instructions {}: {error}", file.display()))
+    })?;
+    Ok(folder.join(name))
+}
+
+fn within(project: &Path, written: &Path) -> Result<PathBuf, Failure> {
+    let path = connect::absolute(written)?;
+    let text = path.to_str().ok_or_else(|| {
+        Failure::usage(format!("the path {} is not UTF-8: rename it", written.display()))
+    })?;
+    control_files::read::resolve(project, project, text)
+        .map_err(|error| Failure::usage(error.to_string()))
+}
+
+pub(crate) async fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> {
+    let settings = args.resolve(globals, &connect::variable)?;
+    let idle_flags = args.idle_flags();
+    let (common, agent) = match &settings {
+        Settings::Orchestrator(settings) => (&settings.common, None),
+        Settings::Agent(settings) => (&settings.common, Some(&settings.name)),
+    };
+    telemetry::init(common.log, agent);
+    let flags = idle_flags.join(" ");
+    if !flags.is_empty() {
+        let provider = args.llm_provider.as_str();
+        tracing::warn!(code = "flags-without-effect", flags, provider, "Flags have no effect");
+    }
+    let in_arguments = globals.redis_url.is_some() && common.redis.url.has_secret();
+    if in_arguments {
+        tracing::warn!(
+            code = "password-in-arguments",
+            "The Redis password shows in ps: use --redis-url-file or REDIS_URL"
+        );
+    }
+    match settings {
+        Settings::Orchestrator(settings) => crate::compose::orchestrate(settings).await?,
+        Settings::Agent(settings) => crate::worker::work(settings).await?,
+    }
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        globals: Globals,
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn resolve(words: &[&str]) -> Result<Settings, String> {
+        let line = Line::try_parse_from([&["orch"], words].concat()).map_err(|e| e.to_string())?;
+        line.args.resolve(&line.globals, &|_| None).map_err(|e| e.to_string())
+    }
+
+    fn orchestrator(words: &[&str]) -> settings::Orchestrator {
+        match resolve(&[&["--role", "orchestrator"], words].concat()) {
+            Ok(Settings::Orchestrator(settings)) => settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn agent(words: &[&str]) -> settings::Agent {
+        let needed = ["--role", "agent", "--agent-name", "research_agent", "--goal-id", "goal-001"];
+        match resolve(&[&needed, words].concat()) {
+            Ok(Settings::Agent(settings)) => settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(words: &[&str]) -> String {
+        resolve(words).unwrap_err()
+    }
+
+    #[test]
+    fn orchestrator_should_have_defaults_that_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let settings = orchestrator(&["--project", root.to_str().unwrap()]);
+        assert_eq!(settings.common.project, root);
+        assert_eq!(settings.instructions, root.join("INSTRUCTIONS.md"));
+        assert_eq!(settings.controllers, Controller::ALL);
+        assert_eq!(settings.common.lease_ttl, Duration::from_secs(30));
+        assert_eq!(settings.common.heartbeat_interval, Duration::from_secs(5));
+        assert_eq!((settings.resync, settings.common.grace), (RESYNC, Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn project_should_be_the_folder_of_the_instructions() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let file = root.join("INSTRUCTIONS.md");
+        let settings = orchestrator(&["--instructions", file.to_str().unwrap()]);
+        assert_eq!((settings.common.project, settings.instructions), (root.clone(), file.clone()));
+        let other = tempfile::tempdir().unwrap();
+        let outside = refused(&[
+            "--role",
+            "orchestrator",
+            "--project",
+            other.path().to_str().unwrap(),
+            "--instructions",
+            file.to_str().unwrap(),
+        ]);
+        assert!(outside.contains("outside the project"), "{outside}");
+        let is_folder = refused(&["--role", "orchestrator", "--instructions", root.to_str().unwrap()]);
+        assert!(is_folder.contains("is a folder"), "{is_folder}");
+    }
+
+    #[test]
+    fn intervals_of_the_reference_should_bound_the_resync() {
+        let quick = orchestrator(&["--poll-interval", "0.5", "--loop-interval", "60"]);
+        assert_eq!(quick.resync, Duration::from_millis(500));
+        let slow = orchestrator(&["--instruction-interval", "300"]);
+        assert_eq!(slow.resync, RESYNC);
+        assert_eq!(agent(&["--loop-interval", "1s"]).cadence, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn signs_of_life_should_come_often_enough_for_the_lease() {
+        let short = orchestrator(&["--lease-ttl", "0.6"]);
+        assert_eq!(short.common.heartbeat_interval, Duration::from_millis(200));
+        // The reference's interval is that of its files, 300 s.
+        let slow = orchestrator(&["--heartbeat-interval", "300"]);
+        assert_eq!(slow.common.heartbeat_interval, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn agent_should_have_defaults_from_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let settings = agent(&["--project", root.to_str().unwrap()]);
+        assert_eq!(settings.role.as_str(), "research");
+        assert_eq!(settings.instructions, root.join("instructions/research_agent.md"));
+        assert_eq!(settings.heartbeat, root.join("heartbeat/research_agent.md"));
+        assert_eq!((settings.cadence, settings.provider.as_str()), (CADENCE, OFFLINE));
+    }
+
+    #[test]
+    fn agent_should_be_told_what_it_lacks() {
+        let error = refused(&["--role", "agent", "--goal-id", "g"]);
+        assert!(error.contains("--agent-name"), "{error}");
+        let error = refused(&["--role", "agent", "--agent-name", "a"]);
+        assert!(error.contains("--goal-id"), "{error}");
+        let error = refused(&["--role", "agent", "--agent-name", "a:b", "--goal-id", "g"]);
+        assert!(error.contains("a:b"), "{error}");
+        let base = ["--role", "agent", "--agent-name", "a", "--goal-id", "g"];
+        let error = refused(&[&base[..], &["--heartbeat", "/etc/passwd"]].concat());
+        assert!(error.contains("/etc/passwd"), "{error}");
+    }
+
+    #[test]
+    fn flags_of_the_reference_should_all_be_read() {
+        let line = Line::try_parse_from([
+            "orch", "--role", "agent", "--agent-name", "a", "--agent-role", "r", "--goal-id", "g",
+            "--log-style", "event", "--color", "never", "--idle-log-interval", "60",
+            "--llm-provider", "offline", "--llm-cli", "x", "--llm-extra-arg", "--flag",
+            "--llm-extra-arg", "b", "--llm-use-sysg",
+        ])
+        .unwrap();
+        assert_eq!(line.args.idle_flags(), ["--llm-cli", "--llm-extra-arg", "--llm-use-sysg"]);
+        let line = Line::try_parse_from([
+            "orch", "--role", "orchestrator", "--claude-cli", "x", "--claude-extra-arg", "-y",
+            "--claude-use-sysg", "--log-level", "warning",
+        ])
+        .unwrap();
+        assert_eq!(line.args.idle_flags().len(), 3);
+        assert_eq!(line.args.log_level, LogLevel::Warn);
+    }
+
+    #[test]
+    fn provider_that_does_not_exist_should_be_refused_with_what_does() {
+        let error = refused(&["--role", "orchestrator", "--llm-provider", "claude"]);
+        assert!(error.contains("only `offline`"), "{error}");
+    }
+
+    #[test]
+    fn controllers_should_be_picked_and_checked() {
+        let picked = orchestrator(&["--controllers", "lease,agent,lease"]);
+        assert_eq!(picked.controllers, [Controller::Agent, Controller::Lease]);
+        let error = refused(&["--role", "orchestrator", "--controllers", "agent,brain"]);
+        assert!(error.contains("brain") && error.contains("heartbeat"), "{error}");
+        let error = refused(&["--role", "orchestrator", "--controllers", ""]);
+        assert!(error.contains("controller"), "{error}");
+    }
+}

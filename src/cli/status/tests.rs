@@ -1,0 +1,198 @@
+use model::lease::{Epoch, Pulse};
+use model::{AgentName, GoalId, Role, TaskId};
+use store::agent::{Incarnation, Registered, Status as AgentStatus};
+use store::goal::Planning;
+use store::lead::{Candidate, Controller};
+use unicode_width::UnicodeWidthStr;
+
+use super::*;
+use crate::report::{LastError, Oldest, Standby};
+
+const PLAIN: Paint = Paint { on: false };
+
+fn now() -> Timestamp {
+    "2026-03-18T10:15:30Z".parse().unwrap()
+}
+
+fn candidate(pid: u32) -> Candidate {
+    Candidate { holder: format!("h{pid}"), pid, start_time: 1, host: "box".into() }
+}
+
+fn goal(id: &str, status: Status, counts: Counts) -> Goal {
+    Goal {
+        id: GoalId::new(id).unwrap(),
+        status,
+        title: "A health report".into(),
+        spec_hash: String::new(),
+        generation: 1,
+        created: None,
+        finished: None,
+        reason: None,
+        tasks: counts.total(),
+        counts,
+        reparses: 0,
+        planning: Planning::default(),
+        difference: None,
+        declared: true,
+    }
+}
+
+fn agent(name: &str, phase: Option<Phase>, pid: Option<u32>, task: Option<&str>) -> Agent {
+    Agent {
+        name: AgentName::new(name).unwrap(),
+        registered: pid.map(|pid| Registered {
+            pid,
+            host: "box".into(),
+            start_time: 1,
+            incarnation: Incarnation(1_700_000_000_000_000),
+            timestamp: "2026-03-18T10:00:00Z".into(),
+            role: Role::new("research").ok(),
+            goal: GoalId::new("goal-001").ok(),
+            spec_hash: String::new(),
+            beat: 1,
+            task: task.map(|task| (TaskId::new(task).unwrap(), Epoch(1))),
+        }),
+        heartbeat: None,
+        status: AgentStatus { phase, ..AgentStatus::default() },
+        paused: false,
+    }
+}
+
+fn report(controller: &str, age_seconds: i64) -> ControllerReport {
+    ControllerReport {
+        controller: controller.into(),
+        holder: "h4242".into(),
+        pid: 4242,
+        host: "box".into(),
+        at: now() - jiff::SignedDuration::from_secs(age_seconds),
+        life: "running".into(),
+        passes: 120,
+        failures: 0,
+        panics: 0,
+        timeouts: 0,
+        restarts: 0,
+        depth: 0,
+        last_pass_ms_ago: Some(200),
+        oldest: None,
+        last_error: None,
+    }
+}
+
+fn full() -> View {
+    let mut failed = goal("goal-002", Status::Failed, Counts { done: 1, failed: 1, ..Counts::default() });
+    failed.reason = Some("task-007 failed for good and 1 task waits for it".into());
+    failed.planning.error = Some("no tasks pinned".into());
+    failed.planning.attempts = 2;
+    let mut crashing = agent("analysis_agent", Some(Phase::CrashLoop), None, None);
+    crashing.status.restarts = 9;
+    crashing.status.last_exit = Some("signal 9".into());
+    crashing.status.next_start = Some("2026-03-18T10:15:42Z".into());
+    let mut paused = agent("review_agent", Some(Phase::Running), Some(44), None);
+    paused.paused = true;
+    let mut dag = report("dag", 0);
+    dag.failures = 2;
+    dag.panics = 1;
+    dag.oldest = Some(Oldest { key: "goal-002".into(), age_ms: 4_000 });
+    dag.last_error =
+        Some(LastError { key: Some("goal-002".into()), text: "panicked: x".into(), ms_ago: 900 });
+    let counts = Counts { blocked: 3, ready: 2, running: 1, done: 4, failed: 0 };
+    View {
+        at: now(),
+        redis: "redis://127.0.0.1:6379".into(),
+        goals: vec![goal("goal-001", Status::Active, counts), failed],
+        agents: vec![
+            agent("research_agent", Some(Phase::Running), Some(4300), Some("task-003")),
+            crashing,
+            paused,
+        ],
+        controllers: vec![report("agent", 1), dag, report("lease", 40)],
+        leaders: Controller::ALL
+            .map(|controller| Leader {
+                controller,
+                pulse: Pulse { epoch: Epoch(1), beat: 1 },
+                who: candidate(4242),
+            })
+            .to_vec(),
+        standbys: vec![Standby {
+            holder: "h5".into(),
+            pid: 5,
+            host: "box".into(),
+            since: now() - jiff::SignedDuration::from_secs(65),
+        }],
+        problems: vec![Problem {
+            severity: Severity::Error,
+            file: Some("INSTRUCTIONS.md".into()),
+            line: Some(12),
+            column: Some(3),
+            message: "`Gaol` is no key of an agent".into(),
+            help: Some("did you mean `Goal`?".into()),
+            source_line: Some("- Gaol: goal-001".into()),
+        }],
+    }
+}
+
+fn empty() -> View {
+    View {
+        at: now(),
+        redis: "redis://127.0.0.1:6379".into(),
+        goals: vec![],
+        agents: vec![],
+        controllers: vec![],
+        leaders: vec![],
+        standbys: vec![],
+        problems: vec![],
+    }
+}
+
+#[test]
+fn status_should_show_everything_in_80_columns() {
+    let shown = text(&full(), 80, PLAIN);
+    insta::assert_snapshot!(shown, @"");
+}
+
+#[test]
+fn status_of_nothing_should_say_what_to_do() {
+    insta::assert_snapshot!(text(&empty(), 80, PLAIN), @"");
+}
+
+#[test]
+fn status_should_never_be_wider_than_asked() {
+    let mut view = full();
+    let long = "x".repeat(64);
+    view.goals[0].id = GoalId::new(long.as_str()).unwrap();
+    view.goals[0].title = "日本 ".repeat(60);
+    view.goals[0].counts.done = 1_000_000;
+    view.agents.push(agent(&long, Some(Phase::Running), Some(4_194_304), Some(&long)));
+    view.agents[0].status.error = Some("word ".repeat(60));
+    view.controllers[1].last_error.as_mut().unwrap().text = "word ".repeat(60);
+    view.problems[0].source_line = Some("y".repeat(300));
+    for width in [80, 120] {
+        for line in text(&view, width, PLAIN).lines() {
+            assert!(line.width() <= width, "{} of {width}: {line}", line.width());
+        }
+    }
+}
+
+#[test]
+fn status_should_escape_what_agents_and_files_say() {
+    let mut view = full();
+    view.goals[0].title = "a\x1b[2Jb\nc".into();
+    view.goals[1].reason = Some("\x1b]0;t\x07".into());
+    view.agents[1].status.last_exit = Some("\x1b[1m".into());
+    view.problems[0].message = "\u{202e}\x1b".into();
+    view.standbys[0].host = "\x1b".into();
+    let shown = text(&view, 80, PLAIN);
+    assert!(!shown.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{shown:?}");
+}
+
+#[test]
+fn colours_should_change_nothing_but_colours() {
+    let plain = text(&full(), 80, PLAIN);
+    let mut coloured = text(&full(), 80, Paint { on: true });
+    assert!(coloured.contains("\x1b[31m"));
+    for code in ["0", "1", "2", "31", "32", "33", "36"] {
+        coloured = coloured.replace(&format!("\x1b[{code}m"), "");
+    }
+    let lines = |text: &str| text.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>();
+    assert_eq!(lines(&coloured), lines(&plain));
+}

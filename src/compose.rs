@@ -1,0 +1,323 @@
+//! The orchestrator: the one place where real parts are wired together.
+//!
+//! A process stands by until it leads; then one term begins: its controllers are
+//! built anew, with the right to write of that term, and run beside each other until
+//! the lead is lost or the process is told to end.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use model::lease::Epoch;
+use model::{AgentSpec, GoalSpec};
+use process::Identity;
+use providers::offline;
+use reconcile::{CancellationToken, Policy, Stats, supervise};
+use store::lead::Controller;
+use store::{Lead, Store};
+use supervisor::SpawnRequest;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::declared::{self, Source};
+use crate::election::Election;
+use crate::settings::Orchestrator;
+use crate::systemg::Systemg;
+use crate::wakes::{Wakers, follow_events, follow_files};
+use crate::{host, paths, publish};
+
+/// How long Redis may take to be there when we start.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// Wait between looks at a Redis that is not there yet.
+const START_LOOK: Duration = Duration::from_millis(200);
+/// How long a spawned agent may take to register.
+const REGISTER_LIMIT: Duration = Duration::from_secs(15);
+/// How long a term's parts may take to end.
+const TERM_END_LIMIT: Duration = Duration::from_secs(2);
+
+/// Runs the orchestrator until it is told to end.
+pub(crate) async fn orchestrate(settings: Orchestrator) -> anyhow::Result<()> {
+    let cancel = cancelled_by_signals()?;
+    let store = Store::new(&settings.common.redis).await?;
+    tokio::select! {
+        () = cancel.cancelled() => return Ok(()),
+        ready = wait_for_redis(&store, &settings) => ready?,
+    }
+    let this = Identity::this().context("reading our own start time from /proc")?;
+    let fleet = store.fleet().await?;
+    let source = declared::follow(
+        settings.common.project.clone(),
+        settings.instructions.clone(),
+        settings.resync,
+        cancel.clone(),
+    );
+    let host = host::name();
+    let election = Election::new(store.clone(), this, &host, &settings.controllers);
+    let fleet = Fleet { store, settings, source, id: fleet, host };
+    while let Some(epoch) = election.win(&cancel).await {
+        let term = cancel.child_token();
+        let parts = fleet.begin_term(epoch, &election, &term)?;
+        let lost = election.keep(epoch, &cancel).await;
+        term.cancel();
+        end_term(parts).await;
+        if !lost {
+            fleet.leave(epoch).await;
+            election.resign().await;
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn cancelled_by_signals() -> anyhow::Result<CancellationToken> {
+    let cancel = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("listening to signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening to signals")?;
+    let token = cancel.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!(target: "orchestrator", "Told to end");
+        token.cancel();
+    });
+    Ok(cancel)
+}
+
+/// As a service we may well be there before Redis is. What only a person can mend is
+/// not waited for.
+async fn wait_for_redis(store: &Store, settings: &Orchestrator) -> anyhow::Result<()> {
+    let deadline = Instant::now() + START_PATIENCE;
+    let mut told = false;
+    loop {
+        let error = match store.server().await {
+            Ok(server) => {
+                tracing::info!(target: "orchestrator", version = server.version,
+                    url = %settings.common.redis.url, "Connected to Redis");
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if !error.is_transient() || Instant::now() >= deadline {
+            return Err(error).with_context(|| format!("Redis at {}", settings.common.redis.url));
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(target: "orchestrator", url = %settings.common.redis.url, %error,
+                "Waiting for Redis");
+        }
+        sleep(START_LOOK).await;
+    }
+}
+
+async fn end_term(mut parts: JoinSet<()>) {
+    let all = async { while parts.join_next().await.is_some() {} };
+    if timeout(TERM_END_LIMIT, all).await.is_err() {
+        tracing::warn!(target: "orchestrator", "A part of the term did not end in time");
+    }
+}
+
+/// What does not change from term to term.
+struct Fleet {
+    store: Store,
+    settings: Orchestrator,
+    source: Source,
+    id: String,
+    host: String,
+}
+
+impl Fleet {
+    /// Starts everything that runs while we lead.
+    fn begin_term(
+        &self,
+        epoch: Epoch,
+        election: &Election,
+        term: &CancellationToken,
+    ) -> anyhow::Result<JoinSet<()>> {
+        let mut parts = JoinSet::new();
+        let mut stats = Vec::new();
+        let mut wakers = Wakers::default();
+        for controller in &self.settings.controllers {
+            let lead = Lead::new(*controller, epoch);
+            match controller {
+                Controller::Agent => {
+                    let (controller, waker, s) =
+                        agent_controller::controller(self.agent_parts()?, lead, self.agent_settings());
+                    wakers.agent = Some(waker);
+                    run(&mut parts, controller, &s, term);
+                    stats.push((Controller::Agent, s));
+                }
+                Controller::Dag => {
+                    let (controller, waker, s) = dag_controller::controller(
+                        self.store.clone(),
+                        Planner,
+                        self.source.declared.clone(),
+                        lead,
+                        dag_controller::Settings { kit: self.kit(), ..Default::default() },
+                    );
+                    wakers.dag = Some(waker);
+                    run(&mut parts, controller, &s, term);
+                    stats.push((Controller::Dag, s));
+                }
+                Controller::Lease => {
+                    let (controller, _, s) =
+                        lease_reaper::controller(self.store.clone(), lead, self.lease_settings());
+                    run(&mut parts, controller, &s, term);
+                    stats.push((Controller::Lease, s));
+                }
+                Controller::Heartbeat => {
+                    let (controller, waker, s) = heartbeat_controller::controller(
+                        self.store.clone(),
+                        self.settings.common.project.clone(),
+                        self.source.declared.clone(),
+                        lead,
+                        self.heartbeat_settings(),
+                    );
+                    wakers.heartbeat = Some(waker);
+                    run(&mut parts, controller, &s, term);
+                    stats.push((Controller::Heartbeat, s));
+                }
+            }
+        }
+        parts.spawn(follow_events(self.store.clone(), wakers.clone(), term.clone()));
+        parts.spawn(follow_files(self.source.declared.clone(), wakers, term.clone()));
+        parts.spawn(publish::publish(
+            self.store.clone(),
+            self.source.problems.clone(),
+            stats,
+            election.candidate().clone(),
+            term.clone(),
+        ));
+        Ok(parts)
+    }
+
+    /// As the orchestrator ends, so do its agents; their tasks are READY again.
+    async fn leave(&self, epoch: Epoch) {
+        if !self.settings.controllers.contains(&Controller::Agent) {
+            return;
+        }
+        let lead = Lead::new(Controller::Agent, epoch);
+        let grace = self.settings.common.grace;
+        match agent_controller::drain(&self.store, &lead, &self.id, &self.host, grace).await {
+            Ok(ended) => tracing::info!(target: "orchestrator", ended, "Agents have ended"),
+            Err(error) => tracing::error!(target: "orchestrator",
+                error = crate::error_chain(&error), "Agents may be left"),
+        }
+    }
+
+    fn kit(&self) -> reconcile::Settings {
+        reconcile::Settings { resync: self.settings.resync, ..Default::default() }
+    }
+
+    fn agent_settings(&self) -> agent_controller::Settings {
+        let common = &self.settings.common;
+        agent_controller::Settings {
+            limits: agent_controller::plan::Limits {
+                ttl: common.lease_ttl,
+                register: REGISTER_LIMIT,
+                grace: common.grace,
+            },
+            respawn: Policy::default().at_once(),
+            kit: reconcile::Settings { workers: 8, ..self.kit() },
+        }
+    }
+
+    fn agent_parts(&self) -> anyhow::Result<agent_controller::Parts<Systemg>> {
+        Ok(agent_controller::Parts {
+            store: self.store.clone(),
+            supervisor: Systemg::new(self.settings.sysg.clone()),
+            declared: self.source.declared.clone(),
+            fleet: self.id.clone(),
+            host: self.host.clone(),
+            command: agent_command(&self.settings, &self.id)?,
+        })
+    }
+}
+
+/// Runs a controller beside the others: what happens to it happens to it alone.
+fn run<R: reconcile::Reconciler>(
+    parts: &mut JoinSet<()>,
+    controller: reconcile::Controller<R>,
+    stats: &Stats,
+    term: &CancellationToken,
+) {
+    let (stats, term) = (stats.clone(), term.clone());
+    parts.spawn(async move {
+        supervise(&stats, Policy::default(), &term, || controller.run(term.clone())).await;
+    });
+}
+
+/// The planner of this version.
+struct Planner;
+
+impl dag_controller::Planner for Planner {
+    async fn plan(&self, goal: &GoalSpec) -> Result<model::Dag, dag_controller::PlanError> {
+        offline::plan(goal)
+            .map_err(|refused| dag_controller::PlanError::refused(crate::error_chain(&refused)))
+    }
+}
+
+/// How an agent is started: everything as arguments, because systemg gives it its
+/// service's environment and the folder `/`.
+fn agent_command(settings: &Orchestrator, fleet: &str) -> anyhow::Result<agent_controller::Command> {
+    let program = std::env::current_exe().context("finding our own program")?;
+    let common = &settings.common;
+    let mut shared: Vec<String> = Vec::new();
+    let mut add = |name: &str, value: String| shared.extend([name.to_owned(), value]);
+    let redis_file = match &settings.redis_url_file {
+        Some(file) => Some(file.clone()),
+        None if common.redis.url.has_secret() => Some(write_secret(settings)?),
+        None => None,
+    };
+    match redis_file {
+        Some(file) => add("--redis-url-file", file.display().to_string()),
+        None => add("--redis-url", common.redis.url.expose().to_owned()),
+    }
+    if let Some(ca) = &common.redis.ca_file {
+        add("--redis-ca", ca.display().to_string());
+    }
+    let seconds = |duration: Duration| duration.as_secs_f64().to_string();
+    add("--project", common.project.display().to_string());
+    add("--lease-ttl", seconds(common.lease_ttl));
+    add("--heartbeat-interval", seconds(common.heartbeat_interval));
+    add("--grace", seconds(common.grace));
+    add("--log-style", common.log.style.as_str().to_owned());
+    add("--color", "never".to_owned());
+    add("--llm-provider", settings.provider.clone());
+    let fleet = fleet.to_owned();
+    Ok(Arc::new(move |spec: &AgentSpec| {
+        let mut args: Vec<String> = ["run", "--role", "agent"].map(str::to_owned).to_vec();
+        let mut add = |name: &str, value: String| args.extend([name.to_owned(), value]);
+        add(agent_controller::arguments::AGENT_NAME, spec.name.to_string());
+        add(agent_controller::arguments::FLEET, fleet.clone());
+        add("--agent-role", spec.role.to_string());
+        add("--goal-id", spec.goal.to_string());
+        add("--instructions", spec.instructions.display().to_string());
+        add("--heartbeat", spec.heartbeat.display().to_string());
+        add("--log-level", spec.log_level.to_string());
+        add("--spec-hash", spec.spec_hash.clone());
+        if let Some(cadence) = spec.cadence {
+            add("--cadence", seconds(cadence));
+        }
+        args.extend(shared.iter().cloned());
+        SpawnRequest { name: spec.name.to_string(), program: program.clone(), args }
+    }))
+}
+
+/// A password must not stand on a command line, where `ps` shows it.
+fn write_secret(settings: &Orchestrator) -> anyhow::Result<PathBuf> {
+    let path = paths::redis_url_file(&settings.common.project);
+    let write = |path: &Path| {
+        std::fs::create_dir_all(paths::state_folder(&settings.common.project))?;
+        // A file that was there may be readable by others.
+        _ = std::fs::remove_file(path);
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+        std::io::Write::write_all(&mut file, settings.common.redis.url.expose().as_bytes())
+    };
+    write(&path).with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
+}

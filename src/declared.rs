@@ -1,0 +1,212 @@
+//! The desired state: INSTRUCTIONS.md as it is now, as far as it can be trusted.
+//!
+//! What cannot be read or understood changes nothing: for it the last good
+//! declaration stays in force, also across a restart, for which the last good file is
+//! kept beside our state. What is wrong is shown instead.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control_files::instructions::{self, Parsed};
+use control_files::{Watch, read};
+use model::Declared;
+use providers::offline;
+use reconcile::CancellationToken;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
+
+use crate::paths;
+use crate::report::Problem;
+
+/// How long a file that looks half-written must stay as it is to be taken at its word.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// What is declared, and what is wrong with the declaration.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// In force.
+    pub(crate) declared: watch::Receiver<Arc<Declared>>,
+    /// Shown.
+    pub(crate) problems: watch::Receiver<Arc<Vec<Problem>>>,
+}
+
+/// Reads the file now and follows it until `cancel`.
+pub(crate) fn follow(
+    project: PathBuf,
+    file: PathBuf,
+    resync: Duration,
+    cancel: CancellationToken,
+) -> Source {
+    let (declared, declared_out) = watch::channel(Arc::default());
+    let (problems, problems_out) = watch::channel(Arc::default());
+    let mut follower = Follower {
+        project,
+        file,
+        declared,
+        problems,
+        known: None,
+        changed_at: Instant::now(),
+        reads: BTreeSet::new(),
+    };
+    follower.restore();
+    follower.look();
+    tokio::spawn(async move { follower.run(resync, cancel).await });
+    Source { declared: declared_out, problems: problems_out }
+}
+
+/// A file's state as far as it tells whether to read again: the texts of all files
+/// that were read.
+type Texts = Vec<(PathBuf, Result<String, String>)>;
+
+struct Follower {
+    project: PathBuf,
+    file: PathBuf,
+    declared: watch::Sender<Arc<Declared>>,
+    problems: watch::Sender<Arc<Vec<Problem>>>,
+    known: Option<Texts>,
+    changed_at: Instant,
+    /// Files besides `file` that the declaration was made of.
+    reads: BTreeSet<PathBuf>,
+}
+
+impl Follower {
+    async fn run(mut self, resync: Duration, cancel: CancellationToken) {
+        let changed = Arc::new(Notify::new());
+        let notify = Arc::clone(&changed);
+        // Without a watch the resync notices, only later.
+        let mut watch = Watch::new(move |_| notify.notify_one())
+            .inspect_err(|error| tracing::warn!(target: "orchestrator", %error, "Cannot watch files"))
+            .ok();
+        loop {
+            if let Some(watch) = &mut watch {
+                let mut paths = self.reads.clone();
+                paths.insert(self.file.clone());
+                if let Err(error) = watch.set(paths) {
+                    tracing::warn!(target: "orchestrator", %error, "Cannot watch files");
+                }
+            }
+            let settling = self.look();
+            let wait = settling.unwrap_or(resync).min(resync);
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = timeout(wait, changed.notified()) => {}
+            }
+        }
+    }
+
+    /// What was in force when the process before this one ended.
+    fn restore(&mut self) {
+        let Ok(text) = std::fs::read_to_string(paths::last_good(&self.project)) else { return };
+        let parsed = instructions::parse(&self.project, &self.file, &text).settled();
+        self.declared.send_replace(Arc::new(parsed.declared));
+    }
+
+    fn texts(&self) -> Texts {
+        std::iter::once(&self.file)
+            .chain(&self.reads)
+            .map(|path| {
+                let text = read::read(&self.project, path).map_err(|e| crate::error_chain(&e));
+                (path.clone(), text)
+            })
+            .collect()
+    }
+
+    /// Looks at the file. When to look again, where that is soon.
+    fn look(&mut self) -> Option<Duration> {
+        let mut texts = self.texts();
+        let now = Instant::now();
+        let same = self.known.as_ref() == Some(&texts);
+        if !same {
+            self.changed_at = now;
+        }
+        let text = match texts.first_mut() {
+            Some((_, Ok(text))) => std::mem::take(text),
+            Some((_, Err(error))) => {
+                self.publish_problems(vec![Problem::in_file(&self.file, error.clone())]);
+                self.known = Some(texts);
+                return None;
+            }
+            None => return None,
+        };
+        let parsed = instructions::parse(&self.project, &self.file, &text);
+        let age = now.duration_since(self.changed_at);
+        let settled = !parsed.unsettled || age >= SETTLE;
+        if !same || settled {
+            self.take(if settled { parsed.settled() } else { parsed }, &text);
+        }
+        if let Some((_, first)) = texts.first_mut() {
+            *first = Ok(text);
+        }
+        self.known = Some(texts);
+        (!settled).then(|| SETTLE.saturating_sub(age))
+    }
+
+    fn take(&mut self, parsed: Parsed, text: &str) {
+        let merged = instructions::merge(&self.declared.borrow(), &parsed);
+        let mut problems: Vec<Problem> =
+            parsed.diagnostics.iter().map(Problem::from).collect();
+        problems.extend(unknown_providers(&merged));
+        self.publish_problems(problems);
+        if parsed.is_valid() && !parsed.unsettled {
+            self.keep(text);
+        }
+        self.reads = parsed.reads;
+        self.declared.send_if_modified(|declared| {
+            let changed = **declared != merged;
+            if changed {
+                tracing::info!(target: "orchestrator", agents = merged.agents.len(),
+                    goals = merged.goals.len(), "Instructions are in force");
+                *declared = Arc::new(merged);
+            }
+            changed
+        });
+    }
+
+    fn publish_problems(&self, problems: Vec<Problem>) {
+        self.problems.send_if_modified(|shown| {
+            let changed = **shown != problems;
+            if changed {
+                for problem in &problems {
+                    let place = problem.place();
+                    tracing::warn!(target: "orchestrator", place, problem = problem.message, "Control file");
+                }
+                *shown = Arc::new(problems);
+            }
+            changed
+        });
+    }
+
+    fn keep(&self, text: &str) {
+        let path = paths::last_good(&self.project);
+        let write = || {
+            if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
+                return Ok(());
+            }
+            std::fs::create_dir_all(paths::state_folder(&self.project))?;
+            let draft = path.with_extension("tmp");
+            std::fs::write(&draft, text)?;
+            std::fs::rename(&draft, &path)
+        };
+        if let Err(error) = write() {
+            tracing::warn!(target: "orchestrator", path = %path.display(), %error, "Cannot keep a copy");
+        }
+    }
+}
+
+fn unknown_providers(declared: &Declared) -> Vec<Problem> {
+    let agents = declared.agents.values().map(|a| (a.name.to_string(), &a.provider));
+    let goals = declared.goals.values().map(|g| (g.id.to_string(), &g.provider));
+    agents
+        .chain(goals)
+        .filter_map(|(whose, provider)| {
+            let provider = provider.as_deref().filter(|name| *name != offline::NAME)?;
+            Some(Problem::warning(format!(
+                "{whose}: the provider `{provider}` is not part of this version; \
+                 `{}` is used: write `Provider: {0}`, or remove the line",
+                offline::NAME
+            )))
+        })
+        .collect()
+}

@@ -1,0 +1,132 @@
+//! What a process of ours was told to do, with nothing left to find out.
+//!
+//! The command line, the environment and `.env` end here: paths are absolute, waits are
+//! durations, ids are checked. Who gets one of these reads no variable and no working
+//! directory afterwards, so a child that systemg starts in `/` behaves as one that was
+//! started by hand.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::agent::LogLevel;
+use model::{AgentName, GoalId, Role};
+use store::lead::Controller;
+
+/// The only provider of this version: plans come from the Markdown's own task lists, and
+/// tasks run their own shell blocks.
+pub(crate) const OFFLINE: &str = "offline";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogStyle {
+    /// Time, level, component, a sentence
+    #[default]
+    Concise,
+    /// Time, level, a stable event code, key=value
+    Event,
+}
+
+impl LogStyle {
+    /// The word on the command line, to be handed on to agents.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Concise => "concise",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl Color {
+    /// The word on the command line, to be handed on to agents.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// What is logged, and how it looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogSettings {
+    /// The least that is logged.
+    pub(crate) level: LogLevel,
+    /// How a line looks.
+    pub(crate) style: LogStyle,
+    /// When it has colours.
+    pub(crate) color: Color,
+}
+
+/// What orchestrator and agents have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    /// Where Redis is.
+    pub(crate) redis: store::Options,
+    /// The project's folder, absolute and canonical.
+    pub(crate) project: PathBuf,
+    /// What is logged, and how.
+    pub(crate) log: LogSettings,
+    /// How long a lease lives without a renewal.
+    pub(crate) lease_ttl: Duration,
+    /// How often a sign of life is given.
+    pub(crate) heartbeat_interval: Duration,
+    /// How long what is asked to end may take.
+    pub(crate) grace: Duration,
+}
+
+/// `orch run --role orchestrator`.
+#[derive(Debug, Clone)]
+pub(crate) struct Orchestrator {
+    /// What both roles have.
+    pub(crate) common: Common,
+    /// The control file, absolute.
+    pub(crate) instructions: PathBuf,
+    /// Which controllers run in this process; at least one, each once.
+    pub(crate) controllers: Vec<Controller>,
+    /// How long after a resync the next one starts.
+    pub(crate) resync: Duration,
+    /// The sysg program, where it is not to be looked for in PATH.
+    pub(crate) sysg: Option<PathBuf>,
+    /// The file the URL of Redis was read from, absolute, to be handed on to agents.
+    pub(crate) redis_url_file: Option<PathBuf>,
+    /// The LLM provider.
+    pub(crate) provider: String,
+}
+
+/// `orch run --role agent`.
+#[derive(Debug, Clone)]
+pub(crate) struct Agent {
+    /// What both roles have.
+    pub(crate) common: Common,
+    /// Who it is.
+    pub(crate) name: AgentName,
+    /// Which tasks it takes.
+    pub(crate) role: Role,
+    /// Whose tasks.
+    pub(crate) goal: GoalId,
+    /// Its instructions, absolute; the file may be absent.
+    pub(crate) instructions: PathBuf,
+    /// Its heartbeat file, absolute; the file may be absent.
+    pub(crate) heartbeat: PathBuf,
+    /// What tells this project's processes from another's; '' where started by hand.
+    pub(crate) fleet: String,
+    /// Fingerprint of its declaration; '' where started by hand.
+    pub(crate) spec_hash: String,
+    /// The longest it waits for a wake before it looks for work again.
+    pub(crate) cadence: Duration,
+    /// The LLM provider.
+    pub(crate) provider: String,
+}

@@ -1,0 +1,223 @@
+//! The agent's link to Redis, beside its work: signs of life, lease renewal, wakes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use model::TaskId;
+use model::lease::Epoch;
+use store::Store;
+use store::agent::{Beat, Control, Incarnation};
+use store::task::Grant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::Agent;
+
+/// Wait after a failed read of the inbox.
+const INBOX_AGAIN: Duration = Duration::from_millis(200);
+/// Wait after a failed sign of life.
+const BEAT_AGAIN: Duration = Duration::from_millis(200);
+
+/// Why the agent ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Leaving {
+    /// Asked to finish its task first.
+    Retired,
+    /// Told to stop.
+    Stopped,
+    /// Redis was not heard of for one TTL.
+    CutOff,
+    /// Another process has its name.
+    Fenced,
+}
+
+impl Leaving {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retired => "declared differently",
+            Self::Stopped => "told to stop",
+            Self::CutOff => "Redis was away for too long",
+            Self::Fenced => "another process has this agent's name",
+        }
+    }
+}
+
+/// A handle on the link. Clones share it.
+#[derive(Clone)]
+pub(super) struct Link(Arc<Shared>);
+
+struct Shared {
+    settings: Arc<Agent>,
+    incarnation: Incarnation,
+    state: Mutex<State>,
+    /// There may be work, or something to obey.
+    wake: Notify,
+    /// A sign of life is due now.
+    beat_now: Notify,
+    /// The present task is to be handed back.
+    stopped: CancellationToken,
+}
+
+struct State {
+    leaving: Option<Leaving>,
+    holding: Option<Holding>,
+    control: Control,
+    /// When Redis last answered.
+    heard: Instant,
+}
+
+struct Holding {
+    task: TaskId,
+    epoch: Epoch,
+    lost: CancellationToken,
+}
+
+impl Link {
+    pub(super) fn start(
+        store: &Store,
+        settings: &Arc<Agent>,
+        incarnation: Incarnation,
+        control: Control,
+    ) -> Result<Self, store::Error> {
+        let state = State { leaving: None, holding: None, control, heard: Instant::now() };
+        let link = Self(Arc::new(Shared {
+            settings: Arc::clone(settings),
+            incarnation,
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            beat_now: Notify::new(),
+            stopped: CancellationToken::new(),
+        }));
+        tokio::spawn(link.clone().listen(store.waiting()?));
+        tokio::spawn(link.clone().beat(store.clone()));
+        Ok(link)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A task is being run from now on. The token says that it is no longer ours.
+    pub(super) fn begin(&self, grant: &Grant) -> CancellationToken {
+        let lost = CancellationToken::new();
+        self.state().holding =
+            Some(Holding { task: grant.task.clone(), epoch: grant.epoch, lost: lost.clone() });
+        lost
+    }
+
+    /// No task is being run.
+    pub(super) fn end(&self) {
+        self.state().holding = None;
+    }
+
+    /// The token that says: hand the task back.
+    pub(super) fn stopped(&self) -> CancellationToken {
+        self.0.stopped.clone()
+    }
+
+    pub(super) fn leaving(&self) -> Option<Leaving> {
+        self.state().leaving
+    }
+
+    pub(super) fn control(&self) -> Control {
+        self.state().control.clone()
+    }
+
+    /// Whether Redis has not been heard of for so long that nothing can be ours.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.leaving().is_some_and(|why| why >= Leaving::CutOff)
+    }
+
+    /// Ends the agent; a graver reason replaces a milder one.
+    pub(super) fn leave(&self, why: Leaving) {
+        let mut state = self.state();
+        state.leaving = state.leaving.max(Some(why));
+        if why >= Leaving::CutOff
+            && let Some(holding) = &state.holding
+        {
+            holding.lost.cancel();
+        }
+        if why == Leaving::Stopped {
+            self.0.stopped.cancel();
+        }
+        self.0.wake.notify_one();
+    }
+
+    /// Waits for a wake, for `limit` at most.
+    pub(super) async fn wait_for_wake(&self, limit: Duration) {
+        _ = timeout(limit, self.0.wake.notified()).await;
+    }
+
+    /// Passes tokens of the inbox on.
+    async fn listen(self, mut waiting: store::Waiting) {
+        let settings = &self.0.settings;
+        loop {
+            match waiting.inbox(&settings.name, settings.cadence).await {
+                Ok(true) => {
+                    self.0.wake.notify_one();
+                    self.0.beat_now.notify_one();
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(target: "runtime", agent = %settings.name, %error, "Inbox");
+                    tokio::time::sleep(INBOX_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Gives signs of life.
+    async fn beat(self, store: Store) {
+        let settings = &self.0.settings;
+        let ttl = settings.common.lease_ttl;
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        loop {
+            let holds =
+                self.state().holding.as_ref().map(|holding| (holding.task.clone(), holding.epoch));
+            let deadline = self.state().heard + ttl;
+            let named = holds.as_ref().map(|(task, epoch)| (task, *epoch));
+            let sign = store.beat(&settings.name, self.0.incarnation, ttl_ms, named, "");
+            // The deadline holds also while a call hangs.
+            let pause = match timeout_at(deadline, sign).await {
+                Ok(Ok(answer)) => {
+                    self.heard(answer, holds);
+                    settings.common.heartbeat_interval
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(target: "runtime", agent = %settings.name, %error, "No sign of life given");
+                    BEAT_AGAIN
+                }
+                Err(_) => BEAT_AGAIN,
+            };
+            if Instant::now() >= self.state().heard + ttl {
+                self.leave(Leaving::CutOff);
+            }
+            _ = timeout(pause, self.0.beat_now.notified()).await;
+        }
+    }
+
+    fn heard(&self, answer: Beat, named: Option<(TaskId, Epoch)>) {
+        let (lease, control, holds) = match answer {
+            Beat::Fenced => return self.leave(Leaving::Fenced),
+            Beat::Ok { lease, control, holds } => (lease, control, holds),
+        };
+        let mut state = self.state();
+        state.heard = Instant::now();
+        if state.control.paused != control.paused {
+            let agent = &self.0.settings.name;
+            let word = if control.paused { "Paused" } else { "Resumed" };
+            tracing::info!(target: "runtime", %agent, "{word} by a directive");
+        }
+        state.control = control;
+        match (&state.holding, lease, named) {
+            // About the task that is still being run, not about one before it.
+            (Some(holding), Some(false), Some((_, epoch))) if holding.epoch == epoch => {
+                holding.lost.cancel();
+            }
+            // A claim whose reply was lost: claiming again shows it.
+            (None, None, None) if holds.is_some() => self.0.wake.notify_one(),
+            _ => {}
+        }
+    }
+}

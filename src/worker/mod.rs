@@ -1,0 +1,273 @@
+//! The agent's process: register, then claim, run and report until told to leave.
+//!
+//! # Flow
+//! One loop claims and runs tasks. Beside it, and never held up by it, [`link`]
+//! gives signs of life, renews the lease and listens for wakes.
+//!
+//! # Guarantees
+//! - Work stops as soon as the lease is lost, the incarnation is fenced, or Redis
+//!   has not been heard of for one TTL; whatever ran for it is killed.
+//! - SIGTERM hands the task back; SIGUSR1 lets it finish first. Either way the
+//!   memory is saved and the name given up.
+//!
+//! # Assumptions
+//! A `current_thread` runtime on the main thread: a child's parent-death signal
+//! belongs to the thread that started it.
+
+mod attempt;
+mod evidence;
+mod link;
+mod memory;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use store::Store;
+use store::agent::{Beat, Incarnation, Registration};
+use store::task::{Claim, Grant, Holder, Settled};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+use self::attempt::{Attempt, Finished};
+use self::link::{Leaving, Link};
+use self::memory::Memory;
+use crate::settings::Agent;
+
+/// Wait between tries to report a result while Redis is away.
+const REPORT_AGAIN: Duration = Duration::from_millis(250);
+
+/// Runs an agent until it is told to leave, is replaced, or loses Redis.
+pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
+    let store = Store::new(&settings.common.redis).await?;
+    let settings = Arc::new(settings);
+    let incarnation = register(&store, &settings).await?;
+    let name = &settings.name;
+    tracing::info!(target: "runtime", agent = %name, %incarnation, goal = %settings.goal,
+        role = %settings.role, "Registered");
+    let Beat::Ok { control, .. } =
+        store.beat(name, incarnation, ttl_ms(&settings), None, "").await?
+    else {
+        tracing::warn!(target: "runtime", agent = %name, "Replaced by another process at once");
+        return Ok(());
+    };
+    let memory = Memory::load(store.memory(name).await?.as_deref(), &control.flushes);
+    let link = Link::start(&store, &settings, incarnation, control)?;
+    listen_to_signals(&link)?;
+    let mut worker = Worker { store, settings, incarnation, link, memory };
+    worker.run().await;
+    worker.leave().await;
+    Ok(())
+}
+
+async fn register(store: &Store, settings: &Agent) -> anyhow::Result<Incarnation> {
+    let this = process::Identity::this().context("reading our own start time from /proc")?;
+    let host = crate::host::name();
+    let registration = Registration {
+        agent: &settings.name,
+        pid: this.pid,
+        host: &host,
+        start_time: this.start_time,
+        role: &settings.role,
+        goal: &settings.goal,
+        spec_hash: &settings.spec_hash,
+    };
+    let deadline = Instant::now() + settings.common.lease_ttl;
+    loop {
+        match store.register(&registration, ttl_ms(settings)).await {
+            Ok(incarnation) => return Ok(incarnation),
+            Err(error) if error.is_transient() && Instant::now() < deadline => {
+                tracing::warn!(target: "runtime", agent = %settings.name, %error, "Cannot register yet");
+                tokio::time::sleep(REPORT_AGAIN).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// SIGTERM and SIGINT: leave now. SIGUSR1: leave after the present task.
+fn listen_to_signals(link: &Link) -> anyhow::Result<()> {
+    let listen = |kind| signal(kind).context("listening to signals");
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut retire = listen(SignalKind::user_defined1())?;
+    let link = link.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => link.leave(Leaving::Stopped),
+                _ = interrupt.recv() => link.leave(Leaving::Stopped),
+                _ = retire.recv() => link.leave(Leaving::Retired),
+            }
+        }
+    });
+    Ok(())
+}
+
+fn ttl_ms(settings: &Agent) -> u64 {
+    u64::try_from(settings.common.lease_ttl.as_millis()).unwrap_or(u64::MAX)
+}
+
+struct Worker {
+    store: Store,
+    settings: Arc<Agent>,
+    incarnation: Incarnation,
+    link: Link,
+    memory: Memory,
+}
+
+impl Worker {
+    async fn run(&mut self) {
+        let mut next = None;
+        while self.link.leaving().is_none() {
+            let claim = match next.take() {
+                Some(claim) => claim,
+                None => match self.claim().await {
+                    Some(claim) => claim,
+                    None => continue,
+                },
+            };
+            match claim {
+                Claim::Granted(grant) => next = self.run_task(*grant).await,
+                Claim::Empty | Claim::Taken => self.link.wait_for_wake(self.settings.cadence).await,
+                Claim::Held(reason) => {
+                    tracing::debug!(target: "runtime", agent = %self.settings.name, reason, "Claims nothing");
+                    self.link.wait_for_wake(self.settings.cadence).await;
+                }
+                Claim::Fenced => self.link.leave(Leaving::Fenced),
+            }
+        }
+    }
+
+    async fn claim(&self) -> Option<Claim> {
+        let agent = &self.settings.name;
+        match self.store.claim(agent, self.incarnation, ttl_ms(&self.settings), None).await {
+            Ok(claim) => Some(claim),
+            Err(error) => {
+                tracing::warn!(target: "runtime", %agent, %error, "Cannot claim");
+                self.link.wait_for_wake(REPORT_AGAIN).await;
+                None
+            }
+        }
+    }
+
+    /// Runs one task and reports what came of it. What to do next, where the report
+    /// said so.
+    async fn run_task(&mut self, grant: Grant) -> Option<Claim> {
+        let agent = self.settings.name.clone();
+        let task = grant.task.clone();
+        tracing::info!(target: "runtime", %agent, task = %task, epoch = %grant.epoch,
+            attempt = grant.attempt, "Acquired lock for task {task}");
+        let lost = self.link.begin(&grant);
+        let attempt = Attempt::new(&self.settings, self.incarnation, &grant, self.link.stopped());
+        let finished = tokio::select! {
+            biased;
+            // Dropping the attempt kills whatever it runs.
+            () = lost.cancelled() => Finished::Lost,
+            finished = attempt.run() => finished,
+        };
+        let next = self.report(&grant, &finished).await;
+        self.link.end();
+        self.memory.push(&task, &finished);
+        self.save_memory().await;
+        next
+    }
+
+    async fn report(&self, grant: &Grant, finished: &Finished) -> Option<Claim> {
+        let (agent, task) = (&self.settings.name, &grant.task);
+        let next = self.link.leaving().is_none().then(|| ttl_ms(&self.settings));
+        let holder =
+            Holder { agent, incarnation: self.incarnation, task, epoch: grant.epoch };
+        let settled = match finished {
+            Finished::Done { artifacts, summary } => {
+                self.insist(async || self.store.complete(holder, artifacts, summary, next).await).await
+            }
+            Finished::Failed { error, permanent } => {
+                self.insist(async || self.store.fail(holder, error, *permanent, next).await).await
+            }
+            Finished::Stopped => {
+                let reason = format!("{agent} was stopped");
+                self.insist(async || Ok((self.store.release(holder, &reason).await?, None))).await
+            }
+            Finished::Lost => None,
+        };
+        self.tell(task, finished, settled.as_ref().map(|(settled, _)| *settled));
+        settled.and_then(|(_, next)| next)
+    }
+
+    /// Repeats a report while Redis is away, for as long as the lease may be ours.
+    async fn insist<T>(&self, report: impl AsyncFn() -> Result<T, store::Error>) -> Option<T> {
+        loop {
+            let error = match report().await {
+                Ok(answer) => return Some(answer),
+                Err(error) => error,
+            };
+            tracing::warn!(target: "runtime", agent = %self.settings.name, %error, "Cannot report");
+            if !error.is_transient() || self.link.is_cut_off() {
+                return None;
+            }
+            tokio::time::sleep(REPORT_AGAIN).await;
+        }
+    }
+
+    fn tell(&self, task: &model::TaskId, finished: &Finished, settled: Option<Settled>) {
+        let agent = &self.settings.name;
+        match settled {
+            Some(Settled::Done | Settled::Already) if matches!(finished, Finished::Done { .. }) => {
+                tracing::info!(target: "runtime", %agent, %task, "Task {task} completed");
+            }
+            Some(Settled::Retry | Settled::Failed | Settled::Already | Settled::Done) => {
+                if let Finished::Failed { error, .. } = finished {
+                    tracing::warn!(target: "runtime", %agent, %task, error, "Task {task} failed");
+                }
+            }
+            Some(Settled::Superseded) => tracing::info!(target: "runtime", %agent, %task,
+                "Task {task} changed while it ran; it runs again"),
+            Some(Settled::Released) => {
+                tracing::info!(target: "runtime", %agent, %task, "Task {task} handed back");
+            }
+            Some(Settled::Fenced) | None => tracing::warn!(target: "runtime", %agent, %task,
+                "Task {task} is no longer ours; what it did here does not count"),
+        }
+    }
+
+    async fn save_memory(&mut self) {
+        let flushes = self.link.control().flushes;
+        if self.memory.flushed(&flushes) {
+            tracing::info!(target: "runtime", agent = %self.settings.name, "Memory flushed");
+        }
+        let agent = &self.settings.name;
+        let json = self.memory.to_json();
+        let saved = self.store.save_memory(agent, self.incarnation, &flushes, &json).await;
+        match saved {
+            Ok(store::agent::Snapshot::Saved) => {}
+            Ok(store::agent::Snapshot::Flushed) => self.memory.clear(),
+            Ok(store::agent::Snapshot::Fenced) => self.link.leave(Leaving::Fenced),
+            Err(error) => {
+                tracing::warn!(target: "runtime", %agent, %error, "Memory is not saved");
+            }
+        }
+    }
+
+    async fn leave(&mut self) {
+        let agent = self.settings.name.clone();
+        let why = self.link.leaving().unwrap_or(Leaving::Stopped);
+        tracing::info!(target: "runtime", %agent, why = why.as_str(), "Leaving");
+        match why {
+            Leaving::Stopped | Leaving::Retired => {}
+            // Nothing that this process says counts any more.
+            Leaving::Fenced | Leaving::CutOff => return,
+        }
+        let bound = self.settings.common.grace / 2;
+        let farewell = async {
+            self.save_memory().await;
+            if let Err(error) =
+                self.store.deregister(&agent, self.incarnation, why.as_str()).await
+            {
+                tracing::warn!(target: "runtime", %agent, %error, "Cannot deregister");
+            }
+        };
+        // Without Redis there is nobody to say goodbye to.
+        _ = tokio::time::timeout(bound, farewell).await;
+    }
+}
