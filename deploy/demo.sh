@@ -34,7 +34,8 @@ if [ -z "${RUSTUP_HOME:-}" ] && [ -d "$HOME/.rustup" ]; then export RUSTUP_HOME=
 if [ -z "${GIT_CONFIG_GLOBAL:-}" ] && [ -f "$HOME/.gitconfig" ]; then export GIT_CONFIG_GLOBAL="$HOME/.gitconfig"; fi
 PATH="$PWD/.tools/bin:$PATH"
 SYSTEMG_AGENT=1
-export PATH SYSTEMG_AGENT
+ORCH_SYSG=$(command -v sysg) || fail "sysg is missing: run \`make setup\`"
+export PATH SYSTEMG_AGENT ORCH_SYSG
 
 # stop_fleet HOME: what a supervisor in that home runs, and the supervisor.
 stop_fleet() { HOME=$1 sysg stop --supervisor < /dev/null > /dev/null 2>&1 || true; }

@@ -23,6 +23,9 @@ project_id() {
 }
 
 up() {
+    # The orchestrator spawns its agents with the same sysg.
+    ORCH_SYSG=$(command -v sysg)
+    export ORCH_SYSG
     sysg start --daemonize < /dev/null
     echo
     echo "Running. Look:  ./target/release/orch status --watch"

@@ -36,7 +36,10 @@ const START_LOOK: Duration = Duration::from_millis(200);
 /// How long a spawned agent may take to register.
 const REGISTER_LIMIT: Duration = Duration::from_secs(15);
 /// How long a term's parts may take to end.
-const TERM_END_LIMIT: Duration = Duration::from_secs(2);
+const TERM_END_LIMIT: Duration = Duration::from_millis(200);
+/// How long our agents may take to end when we do: systemg kills a service one second
+/// after it asked it to end.
+const LAST_GRACE: Duration = Duration::from_millis(500);
 
 /// Runs the orchestrator until it is told to end.
 pub(crate) async fn orchestrate(settings: Orchestrator) -> anyhow::Result<()> {
@@ -200,7 +203,7 @@ impl Fleet {
             return;
         }
         let lead = Lead::new(Controller::Agent, epoch);
-        let grace = self.settings.common.grace;
+        let grace = self.settings.common.grace.min(LAST_GRACE);
         match agent_controller::drain(&self.store, &lead, &self.id, &self.host, grace).await {
             Ok(ended) => tracing::info!(target: "orchestrator", ended, "Agents have ended"),
             Err(error) => tracing::error!(target: "orchestrator",

@@ -17,6 +17,22 @@ impl Systemg {
     pub(crate) const fn new(path: Option<PathBuf>) -> Self {
         Self { path, found: OnceLock::new() }
     }
+
+    /// The supervisor that started us has the PATH of the moment when it was itself
+    /// started; where `sysg` is not in that, the supervisor's own program will do.
+    fn find(&self) -> Result<Sysg, Error> {
+        let missing = match (Sysg::find(self.path.as_deref()), &self.path) {
+            (Err(error), None) => error,
+            (found, _) => return found,
+        };
+        let parent = std::os::unix::process::parent_id();
+        match std::fs::read_link(format!("/proc/{parent}/exe")) {
+            Ok(program) if program.file_name().is_some_and(|name| name == "sysg") => {
+                Sysg::find(Some(&program))
+            }
+            Ok(_) | Err(_) => Err(missing),
+        }
+    }
 }
 
 impl Supervisor for Systemg {
@@ -24,7 +40,7 @@ impl Supervisor for Systemg {
         let sysg = match self.found.get() {
             Some(sysg) => sysg,
             None => {
-                let sysg = Sysg::find(self.path.as_deref())?;
+                let sysg = self.find()?;
                 self.found.get_or_init(|| sysg)
             }
         };

@@ -14,8 +14,9 @@
 //!
 //! The component is the event's target where that is `orchestrator` or `runtime`, else
 //! what the process is. The code is the event's field `code`, else its message in
-//! lowercase with dashes. In the concise style a field whose value the message names is
-//! not repeated. Values are escaped, so that one event is one line.
+//! lowercase with dashes and without what fields say, so that `task-001` is no part of
+//! it. In the concise style a field whose value the message names is not repeated.
+//! Values are escaped, so that one event is one line.
 //!
 //! A line that cannot be written is lost in silence: who reads our output may be killed,
 //! and that must not end us.
@@ -152,8 +153,14 @@ fn quoted(value: &str) -> String {
     format!("\"{}\"", one_line(&inner))
 }
 
-/// The code of a message that has none of its own.
-fn code_of(message: &str) -> String {
+/// The code of a message that has none of its own: its words that no field says.
+fn code_of(said: &Said) -> String {
+    let mut message = said.message.clone();
+    for value in said.agent.iter().chain(said.fields.iter().map(|(_, value)| value)) {
+        if names(&message, value) {
+            message = message.replace(value, " ");
+        }
+    }
     let mut code = String::new();
     for c in message.chars().map(|c| c.to_ascii_lowercase()) {
         if code.len() >= CODE_BYTES {
@@ -208,7 +215,7 @@ impl Lines {
             }
             LogStyle::Event => {
                 let time = now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
-                let code = said.code.clone().unwrap_or_else(|| code_of(&said.message));
+                let code = said.code.clone().unwrap_or_else(|| code_of(said));
                 let mut line =
                     format!("{time} {level} event={} component={component}", quoted(&code));
                 if let Some(agent) = agent {
@@ -337,9 +344,12 @@ mod tests {
 
     #[test]
     fn message_without_a_code_should_be_one() {
-        assert_eq!(code_of("Redis call is repeated"), "redis-call-is-repeated");
-        assert_eq!(code_of("…!"), "log");
-        assert!(code_of(&"word ".repeat(50)).len() <= CODE_BYTES);
+        let code = |message: &str| code_of(&Said { message: message.into(), ..claimed() });
+        assert_eq!(code("Redis call is repeated"), "redis-call-is-repeated");
+        assert_eq!(code("Acquired lock for task task-001"), "acquired-lock-for-task");
+        assert_eq!(code("Task task-001 completed"), "task-completed");
+        assert_eq!(code("…!"), "log");
+        assert!(code(&"word ".repeat(50)).len() <= CODE_BYTES);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::args::Globals;
 use super::connect::Session;
 use super::text::safe_lines;
 use super::{Exit, Failure, find, output};
+use crate::paths;
 
 /// How often a file is looked at while it is followed.
 const LOOK: Duration = Duration::from_millis(200);
@@ -50,24 +51,20 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> 
 }
 
 async fn task_id(session: &Session, text: &str) -> anyhow::Result<TaskId> {
-    let stored = TaskId::new(text).ok().filter(|id| folder(&session.project, id).is_dir());
-    let away = |error: &anyhow::Error| {
-        let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<store::Error>());
-        causes.any(output::is_about_redis)
-    };
-    match (find::task(&session.store, text).await, stored) {
-        (Ok(task), _) => Ok(task.id),
-        // Also of a task that was removed.
-        (Err(error), Some(id)) if away(&error) || !error.to_string().contains("tasks are called") => {
-            Ok(id)
-        }
-        (Err(error), _) => Err(error),
+    let logged = TaskId::new(text).ok().filter(|id| folder(&session.project, id).is_dir());
+    match (session.store.find_tasks(text).await, logged) {
+        // A task that was removed still has its logs.
+        (Ok(found), Some(id)) if found.is_empty() => Ok(id),
+        (Err(error), Some(id)) if output::is_about_redis(&error) => Ok(id),
+        (Err(error), _) => Err(error.into()),
+        (Ok(_), _) => Ok(find::task(&session.store, text).await?.id),
     }
 }
 
 /// Where a task's logs lie.
 pub(crate) fn folder(project: &Path, id: &TaskId) -> PathBuf {
-    project.join(".orch").join("logs").join(id.as_str())
+    let log = paths::attempt_log(project, id, 1);
+    log.parent().map(Path::to_owned).unwrap_or(log)
 }
 
 /// The attempts that have a log, oldest first.

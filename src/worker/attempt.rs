@@ -18,8 +18,9 @@ use crate::settings::Agent;
 const LOG_BYTES: usize = 1024 * 1024;
 /// How much of the output an error quotes.
 const QUOTED_BYTES: usize = 600;
-/// Between SIGTERM and SIGKILL when an attempt is stopped or takes too long.
-const GRACE: Duration = Duration::from_secs(1);
+/// Between SIGTERM and SIGKILL when an attempt is stopped or takes too long. Short,
+/// because the orchestrator itself has but a second to end everything.
+const GRACE: Duration = Duration::from_millis(300);
 
 /// How an attempt ended.
 #[derive(Debug)]

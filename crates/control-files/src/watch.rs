@@ -274,7 +274,7 @@ impl State {
                 self.changed.extend(wanted.iter().cloned());
                 renew |= structural;
             }
-            
+            renew |= structural && self.plan.awaited.contains(path);
             // The folder itself went: its watch, too, or it follows the folder
             // to its new place.
             if structural && self.folders.remove(path).is_some() {

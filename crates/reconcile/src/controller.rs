@@ -12,7 +12,7 @@ use tracing::{Instrument, Span, field};
 use crate::contain::{Failure, contain};
 use crate::queue::{Picked, Queue, Setback, Trigger};
 use crate::stats::{Oldest, QueueView, Stats};
-use crate::{Key, Outcome, Reconciler, Settings, lock, resync};
+use crate::{Key, fault, Outcome, Reconciler, Settings, lock, resync};
 
 /// Why a controller's loop ended although nobody told it to.
 #[derive(Debug, thiserror::Error)]
@@ -237,7 +237,10 @@ async fn pass<R: Reconciler>(taken: Taken<R>, trigger: Trigger, links: Vec<Span>
     }
     drop(links);
     let limit = Some(taken.context.settings.pass_timeout);
-    let work = contain(limit, || taken.context.reconciler.reconcile(&taken.key));
+    let work = contain(limit, || {
+        fault::inject(taken.context.name());
+        taken.context.reconciler.reconcile(&taken.key)
+    });
     let result = work.instrument(span.clone()).await;
     let _entered = span.enter();
     match result {

@@ -64,6 +64,7 @@
 
 mod contain;
 mod controller;
+mod fault;
 mod queue;
 mod resync;
 mod stats;

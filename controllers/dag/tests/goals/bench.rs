@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::process::Command;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,19 +176,22 @@ impl Bench {
 
     /// Waits until the goal is as `right` says.
     #[track_caller]
-    pub(crate) fn until(&self, id: &str, right: impl Fn(&Goal) -> bool) -> impl Future<Output = Goal> {
-        let id = goal_id(id);
-        let look = move || {
-            let (store, id) = (self.store.clone(), id.clone());
-            let right = &right;
+    pub(crate) fn until(
+        &self,
+        id: &str,
+        right: impl Fn(&Goal) -> bool,
+    ) -> impl Future<Output = Goal> {
+        let (store, id) = (self.store.clone(), goal_id(id));
+        let right = Rc::new(right);
+        wait_until("the goal is so", DEADLINE, move || {
+            let (store, id, right) = (store.clone(), id.clone(), Rc::clone(&right));
             async move {
                 match store.goal(&id).await.unwrap() {
                     Some(goal) if right(&goal) => Ok(goal),
                     other => Err(format!("{other:?}")),
                 }
             }
-        };
-        wait_until("the goal is so", DEADLINE, look)
+        })
     }
 
     #[track_caller]

@@ -3,6 +3,7 @@
 
 mod bench;
 mod planning;
+mod scratch;
 mod scripted;
 mod terms;
 mod upkeep;

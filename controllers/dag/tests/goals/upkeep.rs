@@ -79,8 +79,8 @@ async fn figures_changed_by_hand_should_be_repaired_before_anything_follows_from
     let right = Counts { ready: 1, blocked: 2, ..Counts::default() };
     let counts = "dag:goal-001:counts";
     for tampered in [
-        // Looks complete, but for the number of tasks.
-        &["HSET", counts, "ready", "0", "blocked", "0", "done", "7"][..],
+        // As if all were done; but one task is queued.
+        &["HSET", counts, "ready", "0", "blocked", "0", "done", "3"][..],
         &["HSET", counts, "ready", "5"],
         &["DEL", counts],
         &["DEL", "dag:goal-001:ready"],
@@ -111,16 +111,16 @@ async fn delayed_task_should_be_claimable_in_time_and_wake_an_idle_agent() {
     bench.declare(pinned(GOAL, "It stumbles", &["a"]));
     running.waker.wake(goal_id(GOAL));
     bench.until_status(GOAL, Status::Active).await;
-    let agent = bench.worker("one_agent", GOAL).await;
-    let grant = agent.claim_some().await;
-    assert_eq!(agent.fail(&grant, "at first", false).await, Settled::Retry);
+    let (busy, idle) = (bench.worker("busy_agent", GOAL).await, bench.worker("idle_agent", GOAL).await);
     let mut waiting = bench.store.waiting().unwrap();
-    // Whatever woke it so far.
-    while waiting.inbox(&agent.name, Duration::from_millis(20)).await.unwrap() {}
-    assert_eq!(agent.claim().await, Claim::Empty);
+    let grant = busy.claim_some().await;
+    assert_eq!(idle.claim().await, Claim::Empty);
+    // What its registration left there.
+    while waiting.inbox(&idle.name, Duration::from_millis(20)).await.unwrap() {}
+    assert_eq!(busy.fail(&grant, "at first", false).await, Settled::Retry);
     running.waker.wake(goal_id(GOAL));
-    assert!(waiting.inbox(&agent.name, DEADLINE).await.unwrap());
-    let Claim::Granted(grant) = agent.claim().await else { panic!("nothing to claim") };
+    assert!(waiting.inbox(&idle.name, DEADLINE).await.unwrap());
+    let Claim::Granted(grant) = idle.claim().await else { panic!("nothing to claim") };
     assert_eq!((grant.task.as_str(), grant.attempt), ("a", 2));
 }
 

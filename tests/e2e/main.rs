@@ -1,0 +1,5 @@
+//! End to end: the built binary, a real Redis, a real sysg, real processes and
+//! signals. Each test has a project, a home and a Redis of its own, and asserts the
+//! state of the world.
+
+mod support;

@@ -1,0 +1,342 @@
+//! A whole fleet for one test: a project under systemg with a Redis of its own.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use model::task::State;
+use model::{AgentName, GoalId, TaskId};
+use process::{Identity, Signal};
+use store::Store;
+use store::agent::{Agent, Registered};
+use store::event::Event;
+use store::task::Task;
+use testkit::{SysgProject, sysg_path, wait_until};
+
+/// What does not happen within this does not happen.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The built program.
+pub(crate) const ORCH: &str = env!("CARGO_BIN_EXE_orch");
+
+/// A fleet to be started.
+pub(crate) struct Builder {
+    instructions: String,
+    lease_ttl: &'static str,
+    orchestrator_args: Vec<String>,
+    env: Vec<(String, String)>,
+    children: u32,
+}
+
+/// A running fleet. All of its processes are killed on drop.
+pub(crate) struct Fleet {
+    pub(crate) project: SysgProject,
+    pub(crate) store: Store,
+    pub(crate) redis_port: u16,
+}
+
+/// A fleet with this INSTRUCTIONS.md.
+pub(crate) fn fleet(instructions: impl Into<String>) -> Builder {
+    Builder {
+        instructions: instructions.into(),
+        lease_ttl: "3",
+        orchestrator_args: Vec::new(),
+        env: Vec::new(),
+        children: 300,
+    }
+}
+
+/// The `## Agents` section for these names, all on goal `goal-001`.
+pub(crate) fn agents(names: &[&str]) -> String {
+    let mut text = String::from("## Agents\n");
+    for name in names {
+        _ = write!(text, "\n### {name}\n- Goal: goal-001\n- Heartbeat: ./heartbeat/{name}.md\n");
+    }
+    text
+}
+
+/// The `## Goals` section with goal-001 and these task lines.
+pub(crate) fn goal(tasks: &str) -> String {
+    format!("\n## Goals\n\n### goal-001\nA goal of a test.\n\n#### Tasks\n{tasks}\n")
+}
+
+/// A task with a shell block.
+pub(crate) fn task(line: &str, block: &str) -> String {
+    let block = block.replace('\n', "\n  ");
+    format!("- {line}\n  ```sh\n  {block}\n  ```\n")
+}
+
+impl Builder {
+    /// How long a lease lives, in seconds, as on the command line.
+    pub(crate) fn lease_ttl(mut self, seconds: &'static str) -> Self {
+        self.lease_ttl = seconds;
+        self
+    }
+
+    /// More arguments for the orchestrator.
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
+        self.orchestrator_args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    /// A variable for everything that systemg starts.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// How many children systemg lets the orchestrator have.
+    pub(crate) fn children(mut self, children: u32) -> Self {
+        self.children = children;
+        self
+    }
+
+    /// Writes the project and starts it under systemg.
+    pub(crate) async fn start(self) -> Fleet {
+        let fleet = self.write().await;
+        fleet.project.start();
+        fleet
+    }
+
+    /// Writes the project without starting it.
+    pub(crate) async fn write(self) -> Fleet {
+        let redis_port = free_port();
+        let mut project = SysgProject::new(&self.manifest(redis_port));
+        for (name, value) in &self.env {
+            project = project.env(name, value);
+        }
+        project.write("INSTRUCTIONS.md", &self.instructions);
+        for folder in ["heartbeat", "instructions", ".orch/redis"] {
+            fs::create_dir_all(project.folder().join(folder)).unwrap();
+        }
+        let url = format!("redis://127.0.0.1:{redis_port}").parse::<store::RedisUrl>().unwrap();
+        let store = Store::new(&url.into()).await.unwrap();
+        Fleet { project, store, redis_port }
+    }
+
+    fn manifest(&self, redis_port: u16) -> String {
+        let sysg = sysg_path();
+        let mut exec = vec![
+            ORCH,
+            "run",
+            "--role",
+            "orchestrator",
+            "--instructions",
+            "./INSTRUCTIONS.md",
+            "--log-level",
+            "DEBUG",
+            "--lease-ttl",
+            self.lease_ttl,
+            "--grace",
+            "3",
+            "--sysg",
+            sysg.to_str().unwrap(),
+        ];
+        exec.extend(self.orchestrator_args.iter().map(String::as_str));
+        let url = format!("redis://127.0.0.1:{redis_port}");
+        if !exec.contains(&"--redis-url") {
+            exec.extend(["--redis-url", &url]);
+        }
+        let exec = serde_json::to_string(&exec).unwrap();
+        let children = self.children;
+        format!(
+            r#"version: "2"
+status:
+  snapshot_mode: detailed
+services:
+  redis:
+    exec: ["redis-server", "--bind", "127.0.0.1", "--port", "{redis_port}", "--dir", ".orch/redis", "--appendonly", "yes", "--save", ""]
+    restart_policy: always
+    backoff: "50ms"
+    max_restarts: 1000000
+  orchestrator:
+    exec: {exec}
+    restart_policy: always
+    backoff: "50ms"
+    max_restarts: 1000000
+    spawn:
+      mode: dynamic
+      limits:
+        children: {children}
+        depth: 2
+        descendants: {children}
+        termination_policy: cascade
+"#
+        )
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// An agent's name.
+pub(crate) fn name(text: &str) -> AgentName {
+    AgentName::new(text).unwrap()
+}
+
+/// The goal of most tests.
+pub(crate) fn goal_001() -> GoalId {
+    GoalId::new("goal-001").unwrap()
+}
+
+/// A task's id.
+pub(crate) fn id(text: &str) -> TaskId {
+    TaskId::new(text).unwrap()
+}
+
+impl Fleet {
+    /// A path within the project.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.project.folder().join(name)
+    }
+
+    /// The working folder of goal-001.
+    pub(crate) fn work(&self, name: &str) -> PathBuf {
+        self.path(".orch/work/goal-001").join(name)
+    }
+
+    /// A file's text, '' where there is none.
+    pub(crate) fn read(&self, path: impl AsRef<Path>) -> String {
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// Runs a line of shell in the project's folder, as a person would.
+    pub(crate) fn sh(&self, line: &str) -> Output {
+        let mut command = self.project.command("sh");
+        command.arg("-c").arg(line).env("REDIS_PORT", self.redis_port.to_string());
+        command.output().unwrap()
+    }
+
+    /// What `redis-cli` says.
+    pub(crate) fn redis(&self, args: &str) -> String {
+        let output = self.sh(&format!("redis-cli -p {} {args}", self.redis_port));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Runs `orch` in the project's folder.
+    pub(crate) fn orch(&self, args: &[&str]) -> Output {
+        let mut command = self.project.command(ORCH);
+        command.args(args).env("REDIS_URL", format!("redis://127.0.0.1:{}", self.redis_port));
+        command.output().unwrap()
+    }
+
+    /// `orch status --format json`.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        let output = self.orch(&["status", "--format", "json"]);
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    }
+
+    /// The orchestrator's log so far, for a message of a test that fails.
+    pub(crate) fn log(&self) -> String {
+        let output = self.sh("tail -n 40 $HOME/.local/share/systemg/logs/*orchestrator* 2>&1");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Waits until the goal has this status.
+    pub(crate) async fn until_goal(&self, wanted: model::goal::Status) {
+        let goal = goal_001();
+        wait_until(&format!("goal-001 is {wanted}"), DEADLINE, || async {
+            match self.store.goal(&goal).await {
+                Ok(Some(goal)) if goal.status == wanted => Ok(()),
+                other => Err(format!("{other:?}\n{}", self.log())),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the task is in this state, and returns it.
+    pub(crate) async fn until_task(&self, task: &str, wanted: State) -> Task {
+        let task = id(task);
+        wait_until(&format!("{task} is {wanted}"), DEADLINE, || async {
+            match self.store.task(&task).await {
+                Ok(Some(task)) if task.status == wanted => Ok(task),
+                other => Err(format!("{other:?}\n{}", self.log())),
+            }
+        })
+        .await
+    }
+
+    /// Waits until the agent is registered and its process lives, and returns it.
+    pub(crate) async fn until_registered(&self, agent: &str) -> Registered {
+        self.until_agent(agent, "is registered and lives", |agent| {
+            agent.registered.as_ref().is_some_and(|r| identity(r).is_alive())
+        })
+        .await
+        .registered
+        .unwrap()
+    }
+
+    /// Waits until the agent is registered as another process than `before`.
+    pub(crate) async fn until_replaced(&self, agent: &str, before: &Registered) -> Registered {
+        let old = before.incarnation;
+        self.until_agent(agent, "is replaced", |agent| {
+            agent.registered.as_ref().is_some_and(|r| r.incarnation > old && identity(r).is_alive())
+        })
+        .await
+        .registered
+        .unwrap()
+    }
+
+    /// Waits until an agent is as wanted.
+    pub(crate) async fn until_agent(
+        &self,
+        agent: &str,
+        what: &str,
+        is_so: impl Fn(&Agent) -> bool,
+    ) -> Agent {
+        let agent = name(agent);
+        wait_until(&format!("{agent} {what}"), DEADLINE, || async {
+            match self.store.agent(&agent).await {
+                Ok(agent) if is_so(&agent) => Ok(agent),
+                other => Err(format!("{other:?}\n{}", self.log())),
+            }
+        })
+        .await
+    }
+
+    /// All agent processes of this project that live now.
+    pub(crate) fn agent_processes(&self, agent: &str) -> Vec<Identity> {
+        let mine = self.project.processes();
+        process::find(|args| args.windows(2).any(|pair| pair == ["--agent-name", agent]))
+            .unwrap()
+            .into_iter()
+            .filter(|found| !found.args.iter().any(|arg| arg == "--"))
+            .map(|found| found.identity)
+            .filter(|identity| mine.contains(identity))
+            .collect()
+    }
+
+    /// The orchestrator processes of this project that live now.
+    pub(crate) fn orchestrators(&self) -> Vec<Identity> {
+        let mine = self.project.processes();
+        process::find(|args| args.windows(2).any(|pair| pair == ["--role", "orchestrator"]))
+            .unwrap()
+            .into_iter()
+            .map(|found| found.identity)
+            .filter(|identity| mine.contains(identity))
+            .collect()
+    }
+
+    /// The events of this kind, oldest first.
+    pub(crate) async fn events(&self, kind: &str) -> Vec<Event> {
+        let mut events = self.store.last_events(100_000).await.unwrap();
+        events.retain(|event| event.kind == kind);
+        events
+    }
+}
+
+/// Which process registered.
+pub(crate) fn identity(registered: &Registered) -> Identity {
+    Identity { pid: registered.pid, start_time: registered.start_time }
+}
+
+/// Sends a signal to exactly that process.
+pub(crate) fn signal(process: Identity, signal: Signal) {
+    assert!(process::signal(&process, signal).unwrap(), "{process} is gone already");
+}
