@@ -24,10 +24,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::declared::{self, Source};
 use crate::election::Election;
+use crate::publish::{Problems, publish};
 use crate::settings::Orchestrator;
 use crate::systemg::Systemg;
 use crate::wakes::{Wakers, follow_events, follow_files};
-use crate::{host, paths, publish};
+use crate::{host, paths};
 
 /// How long Redis may take to be there when we start.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -143,12 +144,16 @@ impl Fleet {
         let mut parts = JoinSet::new();
         let mut stats = Vec::new();
         let mut wakers = Wakers::default();
+        let heartbeats = heartbeat_controller::Problems::new();
         for controller in &self.settings.controllers {
             let lead = Lead::new(*controller, epoch);
             match controller {
                 Controller::Agent => {
-                    let (controller, waker, s) =
-                        agent_controller::controller(self.agent_parts()?, lead, self.agent_settings());
+                    let (controller, waker, s) = agent_controller::controller(
+                        self.agent_parts()?,
+                        lead,
+                        self.agent_settings(),
+                    );
                     wakers.agent = Some(waker);
                     run(&mut parts, controller, &s, term);
                     stats.push((Controller::Agent, s));
@@ -159,7 +164,7 @@ impl Fleet {
                         Planner,
                         self.source.declared.clone(),
                         lead,
-                        dag_controller::Settings { kit: self.kit(), ..Default::default() },
+                        self.dag_settings(),
                     );
                     wakers.dag = Some(waker);
                     run(&mut parts, controller, &s, term);
@@ -176,6 +181,7 @@ impl Fleet {
                         self.store.clone(),
                         self.settings.common.project.clone(),
                         self.source.declared.clone(),
+                        heartbeats.clone(),
                         lead,
                         self.heartbeat_settings(),
                     );
@@ -187,9 +193,12 @@ impl Fleet {
         }
         parts.spawn(follow_events(self.store.clone(), wakers.clone(), term.clone()));
         parts.spawn(follow_files(self.source.declared.clone(), wakers, term.clone()));
-        parts.spawn(publish::publish(
+        parts.spawn(publish(
             self.store.clone(),
-            self.source.problems.clone(),
+            Problems {
+                instructions: self.source.problems.clone(),
+                heartbeats: heartbeats.subscribe(),
+            },
             stats,
             election.candidate().clone(),
             term.clone(),
@@ -213,6 +222,20 @@ impl Fleet {
 
     fn kit(&self) -> reconcile::Settings {
         reconcile::Settings { resync: self.settings.resync, ..Default::default() }
+    }
+
+    fn dag_settings(&self) -> dag_controller::Settings {
+        let usual = dag_controller::Settings::default();
+        let kit = reconcile::Settings { resync: self.settings.resync, ..usual.kit };
+        dag_controller::Settings { kit, ..usual }
+    }
+
+    fn lease_settings(&self) -> lease_reaper::Settings {
+        lease_reaper::Settings { ttl: self.settings.common.lease_ttl, kit: self.kit() }
+    }
+
+    fn heartbeat_settings(&self) -> heartbeat_controller::Settings {
+        heartbeat_controller::Settings { ttl: self.settings.common.lease_ttl, kit: self.kit() }
     }
 
     fn agent_settings(&self) -> agent_controller::Settings {
@@ -265,7 +288,10 @@ impl dag_controller::Planner for Planner {
 
 /// How an agent is started: everything as arguments, because systemg gives it its
 /// service's environment and the folder `/`.
-fn agent_command(settings: &Orchestrator, fleet: &str) -> anyhow::Result<agent_controller::Command> {
+fn agent_command(
+    settings: &Orchestrator,
+    fleet: &str,
+) -> anyhow::Result<agent_controller::Command> {
     let program = std::env::current_exe().context("finding our own program")?;
     let common = &settings.common;
     let mut shared: Vec<String> = Vec::new();

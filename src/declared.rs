@@ -77,7 +77,9 @@ impl Follower {
         let notify = Arc::clone(&changed);
         // Without a watch the resync notices, only later.
         let mut watch = Watch::new(move |_| notify.notify_one())
-            .inspect_err(|error| tracing::warn!(target: "orchestrator", %error, "Cannot watch files"))
+            .inspect_err(
+                |error| tracing::warn!(target: "orchestrator", %error, "Cannot watch files"),
+            )
             .ok();
         loop {
             if let Some(watch) = &mut watch {
@@ -145,8 +147,7 @@ impl Follower {
 
     fn take(&mut self, parsed: Parsed, text: &str) {
         let merged = instructions::merge(&self.declared.borrow(), &parsed);
-        let mut problems: Vec<Problem> =
-            parsed.diagnostics.iter().map(Problem::from).collect();
+        let mut problems: Vec<Problem> = parsed.diagnostics.iter().map(Problem::from).collect();
         problems.extend(unknown_providers(&merged));
         self.publish_problems(problems);
         if parsed.is_valid() && !parsed.unsettled {

@@ -35,7 +35,12 @@ pub(crate) struct Election {
 }
 
 impl Election {
-    pub(crate) fn new(store: Store, this: Identity, host: &str, controllers: &[Controller]) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        this: Identity,
+        host: &str,
+        controllers: &[Controller],
+    ) -> Self {
         let candidate = Candidate {
             holder: format!("{host}-{}-{}", this.pid, this.start_time),
             pid: this.pid,
@@ -109,7 +114,9 @@ impl Election {
                     return true;
                 }
                 // Whoever leads meanwhile fences us; till then there is nothing to do.
-                Err(error) => tracing::warn!(target: "orchestrator", %error, "Cannot keep the lead"),
+                Err(error) => {
+                    tracing::warn!(target: "orchestrator", %error, "Cannot keep the lead")
+                }
             }
         }
     }
@@ -123,8 +130,7 @@ impl Election {
 
     fn local(&self, leader: &Leader) -> Option<Identity> {
         let same_host = leader.who.host == self.candidate.host;
-        same_host
-            .then_some(Identity { pid: leader.who.pid, start_time: leader.who.start_time })
+        same_host.then_some(Identity { pid: leader.who.pid, start_time: leader.who.start_time })
     }
 
     /// Until it is time to look again, or the leader's process ends.

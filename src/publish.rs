@@ -1,8 +1,10 @@
 //! What the leader tells `orch status`: how its controllers do, and what is wrong.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::AgentName;
 use reconcile::{CancellationToken, Stats};
 use store::Store;
 use store::lead::{Candidate, Controller};
@@ -14,22 +16,47 @@ use crate::report::{ControllerReport, Problem};
 /// How often the controllers' figures are written.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
+/// What is wrong, by where it is noticed.
+pub(crate) struct Problems {
+    pub(crate) instructions: watch::Receiver<Arc<Vec<Problem>>>,
+    pub(crate) heartbeats: watch::Receiver<BTreeMap<AgentName, Vec<String>>>,
+}
+
+impl Problems {
+    fn all(&self) -> Vec<Problem> {
+        let mut all: Vec<Problem> = self.instructions.borrow().to_vec();
+        for (agent, problems) in &*self.heartbeats.borrow() {
+            all.extend(problems.iter().map(|text| Problem::error(format!("{agent}: {text}"))));
+        }
+        all
+    }
+
+    /// Until one of them changes. Whether there may be changes yet.
+    async fn changed(&mut self) -> bool {
+        tokio::select! {
+            changed = self.instructions.changed() => changed.is_ok(),
+            changed = self.heartbeats.changed() => changed.is_ok(),
+        }
+    }
+}
+
 /// Publishes until `cancel`. What Redis does not take is told again.
 pub(crate) async fn publish(
     store: Store,
-    mut problems: watch::Receiver<Arc<Vec<Problem>>>,
+    mut problems: Problems,
     stats: Vec<(Controller, Stats)>,
     who: Candidate,
     cancel: CancellationToken,
 ) {
-    problems.mark_changed();
+    let mut told: Option<Vec<Problem>> = None;
     loop {
-        if problems.has_changed().unwrap_or(false) {
-            let shown = problems.borrow_and_update().clone();
-            let json = serde_json::json!(*shown).to_string();
-            if let Err(error) = store.report_problems(&json).await {
-                tracing::debug!(target: "orchestrator", %error, "Cannot publish problems");
-                problems.mark_changed();
+        let shown = problems.all();
+        if told.as_ref() != Some(&shown) {
+            match store.report_problems(&serde_json::json!(shown).to_string()).await {
+                Ok(()) => told = Some(shown),
+                Err(error) => {
+                    tracing::debug!(target: "orchestrator", %error, "Cannot publish problems");
+                }
             }
         }
         let reports: Vec<(&str, String)> = stats
@@ -45,10 +72,7 @@ pub(crate) async fn publish(
         tokio::select! {
             () = cancel.cancelled() => return,
             () = sleep(REPORT_EVERY) => {}
-            changed = problems.changed() => match changed {
-                Ok(()) => problems.mark_changed(),
-                Err(_) => return,
-            },
+            more = problems.changed() => if !more { return },
         }
     }
 }

@@ -48,17 +48,6 @@ pub(crate) enum Color {
     Never,
 }
 
-impl Color {
-    /// The word on the command line, to be handed on to agents.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Always => "always",
-            Self::Never => "never",
-        }
-    }
-}
-
 /// What is logged, and how it looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogSettings {

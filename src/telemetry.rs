@@ -316,29 +316,41 @@ mod tests {
     fn concise_line_should_look_as_in_the_reference() {
         let mut said = claimed();
         said.fields.pop();
-        let shown = lines(LogStyle::Concise, Some("research_agent"))
-            .line(at(), Level::INFO, "runtime", &said, "");
+        let shown = lines(LogStyle::Concise, Some("research_agent")).line(
+            at(),
+            Level::INFO,
+            "runtime",
+            &said,
+            "",
+        );
         insta::assert_snapshot!(shown, @"");
         let said = Said {
             message: "DAG created for goal goal-001: 5 nodes, 4 edges".into(),
             fields: vec![("goal", "goal-001".into()), ("nodes", "5".into())],
             ..Said::default()
         };
-        let shown = lines(LogStyle::Concise, None).line(at(), Level::INFO, "dag_controller", &said, "");
+        let shown =
+            lines(LogStyle::Concise, None).line(at(), Level::INFO, "dag_controller", &said, "");
         insta::assert_snapshot!(shown, @"");
     }
 
     #[test]
     fn concise_line_should_add_what_the_message_does_not_say() {
-        let shown = lines(LogStyle::Concise, Some("a")).line(at(), Level::WARN, "x", &claimed(), "");
+        let shown =
+            lines(LogStyle::Concise, Some("a")).line(at(), Level::WARN, "x", &claimed(), "");
         assert!(shown.ends_with("Acquired lock for task task-001 attempt=2"), "{shown}");
         assert!(!names("task-0011 and x-task-001", "task-001") && names("a task-001.", "task-001"));
     }
 
     #[test]
     fn event_line_should_carry_code_and_all_fields() {
-        let shown = lines(LogStyle::Event, Some("research_agent"))
-            .line(at(), Level::INFO, "runtime", &claimed(), " key=x");
+        let shown = lines(LogStyle::Event, Some("research_agent")).line(
+            at(),
+            Level::INFO,
+            "runtime",
+            &claimed(),
+            " key=x",
+        );
         insta::assert_snapshot!(shown, @"");
     }
 

@@ -33,7 +33,9 @@ impl Wakers {
     fn route(&self, event: &Event) {
         match event.kind.as_str() {
             "agent-register" | "agent-deregister" => {
-                if let (Some(waker), Ok(agent)) = (&self.agent, AgentName::new(event.field("agent"))) {
+                if let (Some(waker), Ok(agent)) =
+                    (&self.agent, AgentName::new(event.field("agent")))
+                {
                     waker.wake(agent);
                 }
             }
@@ -112,7 +114,9 @@ pub(crate) async fn follow_files(
 ) {
     let (changed, mut changes) = mpsc::unbounded_channel();
     let mut files = Watch::new(move |path| _ = changed.send(path))
-        .inspect_err(|error| tracing::warn!(target: "orchestrator", %error, "Cannot watch heartbeat files"))
+        .inspect_err(
+            |error| tracing::warn!(target: "orchestrator", %error, "Cannot watch heartbeat files"),
+        )
         .ok();
     loop {
         let agents = by_heartbeat(&declared.borrow_and_update());

@@ -121,9 +121,7 @@ fn read_url_file(path: &Path) -> Result<String, Failure> {
         return Err(fail("it is no regular file".to_owned()));
     }
     let mut text = String::new();
-    file.take(URL_FILE_BYTES)
-        .read_to_string(&mut text)
-        .map_err(|error| fail(error.to_string()))?;
+    file.take(URL_FILE_BYTES).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
     let secret = text.trim().parse::<RedisUrl>().is_ok_and(|url| url.has_secret());
     if secret && about.mode() & 0o077 != 0 {
         let path = path.display();
@@ -188,14 +186,21 @@ impl Session {
     }
 
     /// The same with where Redis is in the message, where it is about Redis.
-    pub(crate) fn known<T>(&self, result: Result<T, impl Into<anyhow::Error>>) -> anyhow::Result<T> {
+    pub(crate) fn known<T>(
+        &self,
+        result: Result<T, impl Into<anyhow::Error>>,
+    ) -> anyhow::Result<T> {
         result.map_err(|error| {
             let error: anyhow::Error = error.into();
             let about_redis = error
                 .chain()
                 .filter_map(|cause| cause.downcast_ref::<store::Error>())
                 .any(output::is_about_redis);
-            if about_redis { error.context(format!("cannot use Redis at {}", self.target)) } else { error }
+            if about_redis {
+                error.context(format!("cannot use Redis at {}", self.target))
+            } else {
+                error
+            }
         })
     }
 }
@@ -210,7 +215,9 @@ mod tests {
         result.unwrap_err().to_string()
     }
 
-    fn variables(pairs: &'static [(&'static str, &'static str)]) -> impl Fn(&str) -> Option<String> {
+    fn variables(
+        pairs: &'static [(&'static str, &'static str)],
+    ) -> impl Fn(&str) -> Option<String> {
         move |name| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
     }
 

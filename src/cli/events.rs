@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use model::{AgentName, GoalId};
 use store::event::{Event, Position};
 
+use super::Exit;
 use super::args::{Format, Globals, Output};
 use super::connect::Session;
 use super::output::{self, Screen};
 use super::text::{Paint, Tone, safe};
-use super::Exit;
 
 /// About how many the stream keeps: all of them are searched by a filter.
 const KEPT: usize = 100_000;
@@ -162,7 +162,8 @@ fn text(event: &Event, paint: Paint) -> String {
         "task-retry" | "task-lose" | "task-drop" => Tone::Warn,
         _ => Tone::Busy,
     };
-    let mut line = format!("{} {}", paint.dim(&time), paint.tone(tone, &format!("{:<16}", safe(&event.kind))));
+    let mut line =
+        format!("{} {}", paint.dim(&time), paint.tone(tone, &format!("{:<16}", safe(&event.kind))));
     let later = event.fields.keys().map(String::as_str).filter(|name| !FIRST.contains(name));
     for name in FIRST.into_iter().filter(|name| event.fields.contains_key(*name)).chain(later) {
         let value = safe(event.field(name));

@@ -157,9 +157,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
 /// The first form of the program had no verbs: `orch --role ..` is `orch run --role ..`.
 fn with_verb(mut args: Vec<OsString>) -> Vec<OsString> {
     let command = Cli::command();
-    let takes_value = |name: &str| {
-        command.get_arguments().any(|arg| arg.get_long() == Some(name))
-    };
+    let takes_value = |name: &str| command.get_arguments().any(|arg| arg.get_long() == Some(name));
     let mut words = args.iter().skip(1).map(|word| word.to_string_lossy());
     while let Some(word) = words.next() {
         let Some(option) = word.strip_prefix("--") else { return args };
@@ -192,10 +190,8 @@ fn project_of(args: &[OsString]) -> Option<PathBuf> {
     if let Some(project) = path(verb, "project").or_else(|| path(&matches, "project")) {
         return Some(project);
     }
-    let is_agent = matches!(
-        verb.try_get_one::<run::ProcessRole>("role"),
-        Ok(Some(run::ProcessRole::Agent))
-    );
+    let is_agent =
+        matches!(verb.try_get_one::<run::ProcessRole>("role"), Ok(Some(run::ProcessRole::Agent)));
     let instructions = path(verb, "instructions").filter(|_| !is_agent);
     let folder = instructions.as_deref().and_then(Path::parent);
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
@@ -228,7 +224,8 @@ mod tests {
             with("orch --redis-url redis://x --role=agent"),
             "orch run --redis-url redis://x --role=agent"
         );
-        for line in ["orch", "orch --help", "orch -h", "orch --project x status", "orch run --role agent"]
+        for line in
+            ["orch", "orch --help", "orch -h", "orch --project x status", "orch run --role agent"]
         {
             assert_eq!(with(line), line);
         }
@@ -238,7 +235,9 @@ mod tests {
     fn seed_command_line_should_be_read_as_it_stands() {
         let line = "orch --role orchestrator --instructions ./INSTRUCTIONS.md \
                     --redis-url redis://localhost:6379 --log-level INFO";
-        let cli = Cli::try_parse_from(with_verb(words(&line.split_whitespace().collect::<Vec<_>>().join(" "))));
+        let cli = Cli::try_parse_from(with_verb(words(
+            &line.split_whitespace().collect::<Vec<_>>().join(" "),
+        )));
         assert!(matches!(cli.unwrap().verb, Verb::Run(_)));
     }
 

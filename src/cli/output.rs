@@ -134,9 +134,10 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
 
 /// Somebody who has seen enough (`| head`) is no failure.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|cause| {
-        cause.kind() == std::io::ErrorKind::BrokenPipe
-    })
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Prints what clap has to say: help, version, or what is wrong.

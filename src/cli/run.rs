@@ -57,7 +57,13 @@ pub(crate) struct Args {
     log_level: LogLevel,
 
     /// How log lines look
-    #[arg(long, value_enum, value_name = "STYLE", default_value = "concise", env = "ORCH_LOG_STYLE")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "STYLE",
+        default_value = "concise",
+        env = "ORCH_LOG_STYLE"
+    )]
     log_style: LogStyle,
 
     /// How long a lease, and an agent, is believed alive without a sign of life
@@ -126,11 +132,23 @@ struct AgentArgs {
     cadence: Option<Duration>,
 
     /// Which orchestrator's fleet it belongs to; set by the orchestrator
-    #[arg(long, value_name = "ID", default_value = "", hide_short_help = true, hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "ID",
+        default_value = "",
+        hide_short_help = true,
+        hide_default_value = true
+    )]
     fleet: String,
 
     /// Fingerprint of its declaration; set by the orchestrator
-    #[arg(long, value_name = "HASH", default_value = "", hide_short_help = true, hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "HASH",
+        default_value = "",
+        hide_short_help = true,
+        hide_default_value = true
+    )]
     spec_hash: String,
 }
 
@@ -212,11 +230,7 @@ impl Args {
         Common {
             redis: target.options.clone(),
             project,
-            log: LogSettings {
-                level: self.log_level,
-                style: self.log_style,
-                color: globals.color,
-            },
+            log: LogSettings { level: self.log_level, style: self.log_style, color: globals.color },
             lease_ttl: self.lease_ttl,
             heartbeat_interval: self.heartbeat_interval.unwrap_or(HEARTBEAT).min(most),
             grace: self.grace,
@@ -240,7 +254,8 @@ impl Args {
     ) -> Result<settings::Orchestrator, Failure> {
         let given = self.instructions.as_deref();
         let beside = given.map(|file| file.parent().unwrap_or(Path::new("")));
-        let beside = beside.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        let beside = beside
+            .map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
         let project = connect::project(globals.project.as_deref().or(beside))?;
         let instructions = match given {
             None => project.join("INSTRUCTIONS.md"),
@@ -272,9 +287,8 @@ impl Args {
     }
 
     fn agent(&self, globals: &Globals, target: &Target) -> Result<settings::Agent, Failure> {
-        let missing = |flag: &str, what: &str| {
-            Failure::usage(format!("--role agent needs {flag}: {what}"))
-        };
+        let missing =
+            |flag: &str, what: &str| Failure::usage(format!("--role agent needs {flag}: {what}"));
         let agent = &self.agent;
         let name = agent.agent_name.clone();
         let name = name.ok_or_else(|| missing("--agent-name NAME", "which agent this is"))?;
@@ -435,7 +449,8 @@ mod tests {
             file.to_str().unwrap(),
         ]);
         assert!(outside.contains("outside the project"), "{outside}");
-        let is_folder = refused(&["--role", "orchestrator", "--instructions", root.to_str().unwrap()]);
+        let is_folder =
+            refused(&["--role", "orchestrator", "--instructions", root.to_str().unwrap()]);
         assert!(is_folder.contains("is a folder"), "{is_folder}");
     }
 
@@ -484,16 +499,44 @@ mod tests {
     #[test]
     fn flags_of_the_reference_should_all_be_read() {
         let line = Line::try_parse_from([
-            "orch", "--role", "agent", "--agent-name", "a", "--agent-role", "r", "--goal-id", "g",
-            "--log-style", "event", "--color", "never", "--idle-log-interval", "60",
-            "--llm-provider", "offline", "--llm-cli", "x", "--llm-extra-arg", "--flag",
-            "--llm-extra-arg", "b", "--llm-use-sysg",
+            "orch",
+            "--role",
+            "agent",
+            "--agent-name",
+            "a",
+            "--agent-role",
+            "r",
+            "--goal-id",
+            "g",
+            "--log-style",
+            "event",
+            "--color",
+            "never",
+            "--idle-log-interval",
+            "60",
+            "--llm-provider",
+            "offline",
+            "--llm-cli",
+            "x",
+            "--llm-extra-arg",
+            "--flag",
+            "--llm-extra-arg",
+            "b",
+            "--llm-use-sysg",
         ])
         .unwrap();
         assert_eq!(line.args.idle_flags(), ["--llm-cli", "--llm-extra-arg", "--llm-use-sysg"]);
         let line = Line::try_parse_from([
-            "orch", "--role", "orchestrator", "--claude-cli", "x", "--claude-extra-arg", "-y",
-            "--claude-use-sysg", "--log-level", "warning",
+            "orch",
+            "--role",
+            "orchestrator",
+            "--claude-cli",
+            "x",
+            "--claude-extra-arg",
+            "-y",
+            "--claude-use-sysg",
+            "--log-level",
+            "warning",
         ])
         .unwrap();
         assert_eq!(line.args.idle_flags().len(), 3);

@@ -123,10 +123,8 @@ fn text(rows: &[Row], with_goal: bool, now: Timestamp, width: usize, paint: Pain
         let task = &row.task;
         let plain = |text: String| (text, Tone::Plain);
         let dash = |text: Option<String>| plain(text.unwrap_or_else(|| "-".to_owned()));
-        let mut cells = vec![
-            plain(task.id.to_string()),
-            (task.status.to_string(), tone(task.status)),
-        ];
+        let mut cells =
+            vec![plain(task.id.to_string()), (task.status.to_string(), tone(task.status))];
         if with_goal {
             cells.push(plain(task.goal.to_string()));
         }

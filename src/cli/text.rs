@@ -352,8 +352,11 @@ mod tests {
 
     #[test]
     fn table_should_fit_its_width_and_align() {
-        let mut table =
-            Table::new(vec![Column::left("ID", 10), Column::right("N", 5), Column::left("TITLE", 99)]);
+        let mut table = Table::new(vec![
+            Column::left("ID", 10),
+            Column::right("N", 5),
+            Column::left("TITLE", 99),
+        ]);
         let cell = |text: &str| (text.to_owned(), Tone::Plain);
         table.row([cell("task-1"), cell("7"), cell("short")]);
         table.row([cell("a-much-longer-id"), cell("12345"), cell(&"long ".repeat(30))]);

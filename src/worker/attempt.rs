@@ -101,7 +101,8 @@ impl<'a> Attempt<'a> {
         if let Err(error) = std::fs::write(&script, block) {
             return Finished::failed(format!("writing {}: {error}", script.display()));
         }
-        if let Err(end) = self.shell(&folder, &["-eu".as_ref(), script.as_ref()], "the block").await {
+        if let Err(end) = self.shell(&folder, &["-eu".as_ref(), script.as_ref()], "the block").await
+        {
             return end;
         }
         let artifacts = match evidence::collect(&folder, &self.grant.spec.expected_artifacts) {

@@ -176,11 +176,11 @@ impl Worker {
     async fn report(&self, grant: &Grant, finished: &Finished) -> Option<Claim> {
         let (agent, task) = (&self.settings.name, &grant.task);
         let next = self.link.leaving().is_none().then(|| ttl_ms(&self.settings));
-        let holder =
-            Holder { agent, incarnation: self.incarnation, task, epoch: grant.epoch };
+        let holder = Holder { agent, incarnation: self.incarnation, task, epoch: grant.epoch };
         let settled = match finished {
             Finished::Done { artifacts, summary } => {
-                self.insist(async || self.store.complete(holder, artifacts, summary, next).await).await
+                self.insist(async || self.store.complete(holder, artifacts, summary, next).await)
+                    .await
             }
             Finished::Failed { error, permanent } => {
                 self.insist(async || self.store.fail(holder, error, *permanent, next).await).await
@@ -261,8 +261,7 @@ impl Worker {
         let bound = self.settings.common.grace / 2;
         let farewell = async {
             self.save_memory().await;
-            if let Err(error) =
-                self.store.deregister(&agent, self.incarnation, why.as_str()).await
+            if let Err(error) = self.store.deregister(&agent, self.incarnation, why.as_str()).await
             {
                 tracing::warn!(target: "runtime", %agent, %error, "Cannot deregister");
             }

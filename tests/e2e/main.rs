@@ -2,4 +2,8 @@
 //! signals. Each test has a project, a home and a Redis of its own, and asserts the
 //! state of the world.
 
+mod recovery;
+mod shutdown;
+mod standby;
 mod support;
+mod walkthrough;

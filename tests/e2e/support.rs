@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
 use model::task::State;
@@ -152,8 +152,14 @@ services:
     restart_policy: always
     backoff: "50ms"
     max_restarts: 1000000
+  redis-ready:
+    exec: ["sh", "-c", "until redis-cli -p {redis_port} ping; do sleep 0.02; done"]
+    restart_policy: never
   orchestrator:
     exec: {exec}
+    depends_on:
+      - service: redis-ready
+        condition: completed
     restart_policy: always
     backoff: "50ms"
     max_restarts: 1000000
@@ -228,8 +234,7 @@ impl Fleet {
     /// `orch status --format json`.
     pub(crate) fn status(&self) -> serde_json::Value {
         let output = self.orch(&["status", "--format", "json"]);
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {output:?}"))
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     }
 
     /// The orchestrator's log so far, for a message of a test that fails.
@@ -321,6 +326,29 @@ impl Fleet {
             .map(|found| found.identity)
             .filter(|identity| mine.contains(identity))
             .collect()
+    }
+
+    /// What these processes are, for a message of a test that fails.
+    pub(crate) fn describe(&self, processes: &[Identity]) -> String {
+        let line = |process: &Identity| {
+            let args = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+            format!("{process} {}", String::from_utf8_lossy(&args).replace('\0', " "))
+        };
+        processes.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The project's Redis without systemg and without a fleet, when all has ended.
+    pub(crate) async fn redis_alone(&self) -> Child {
+        let mut command = self.project.command("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &self.redis_port.to_string()]);
+        command.args(["--dir", ".orch/redis", "--appendonly", "yes", "--save", ""]);
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        wait_until("Redis answers", DEADLINE, || async {
+            let said = self.redis("PING");
+            if said == "PONG" { Ok(()) } else { Err(said) }
+        })
+        .await;
+        child
     }
 
     /// The events of this kind, oldest first.

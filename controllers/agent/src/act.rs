@@ -8,42 +8,60 @@ use process::{Identity, Signal};
 use store::agent::{Agent, Incarnation};
 use tokio::time::Instant;
 
-use crate::memory::Unreported;
-use crate::plan::{Action, Plan, Request};
+use crate::memory::Wait;
+use crate::plan::{Action, Plan, Reason, Request, waiting};
 use crate::{Error, Reconciler, attempt};
 
+/// What came of a plan.
+pub(crate) struct Done {
+    /// Whether anything changed.
+    pub(crate) acted: bool,
+    /// What the agent is doing now.
+    pub(crate) phase: Phase,
+}
+
 impl<S: supervisor::Supervisor> Reconciler<S> {
-    /// Does what the plan says, in its order. Whether anything changed.
-    pub(crate) async fn carry_out(&self, record: &Agent, plan: &Plan) -> Result<bool, Error> {
+    /// Does what the plan says, in its order.
+    pub(crate) async fn carry_out(&self, record: &Agent, plan: &Plan) -> Result<Done, Error> {
         let name = &record.name;
-        let mut acted = false;
         let mut phase = plan.phase;
         for action in &plan.actions {
             tracing::debug!(target: "orchestrator", agent = %name, %action, "Acting");
             match action {
+                Action::Clear(incarnation) => self.clear(name, *incarnation).await?,
                 Action::Bury(incarnation, why) => self.bury(name, *incarnation, why).await?,
-                Action::Ask(process, request, why) => self.ask(name, process, *request, why)?,
-                Action::Spawn => {
-                    if !self.spawn(name).await? {
-                        phase = Phase::Restarting;
-                    }
+                Action::Ask(process, request, why) => {
+                    self.ask(name, process, *request, *why).await?;
                 }
+                Action::Spawn => phase = self.spawn(name).await?.unwrap_or(phase),
             }
-            acted = true;
         }
-        Ok(self.note(record, phase).await? || acted)
+        let noted = self.note(record, phase).await?;
+        Ok(Done { acted: noted || !plan.actions.is_empty(), phase })
     }
 
-    /// What the dead one left running on this host ends first: the next holder of
-    /// its task must not work beside it.
+    /// Fails unless we lead. Redis refuses what a former leader writes to it; the
+    /// kernel and systemg do not know leaders, so this comes right before whatever
+    /// is asked of them.
+    async fn fence(&self, name: &AgentName) -> Result<(), Error> {
+        Ok(self.parts.store.note_agent(&self.lead, name, "", &[]).await?)
+    }
+
+    async fn clear(&self, name: &AgentName, incarnation: Incarnation) -> Result<(), Error> {
+        self.fence(name).await?;
+        end_attempts(attempt::prefix(&self.parts.fleet, name, incarnation)).await?;
+        if let Some(memory) = self.memories().get_mut(name) {
+            memory.cleared(incarnation);
+        }
+        Ok(())
+    }
+
     async fn bury(
         &self,
         name: &AgentName,
         incarnation: Incarnation,
         why: &str,
     ) -> Result<(), Error> {
-        let prefix = attempt::prefix(&self.parts.fleet, name, incarnation);
-        end_attempts(prefix).await?;
         let buried = self.parts.store.bury(&self.lead, name, incarnation, why).await?;
         if let Some(task) = buried {
             let task = task.map_or_else(|| "no task".to_owned(), |task| format!("task {task}"));
@@ -55,102 +73,108 @@ impl<S: supervisor::Supervisor> Reconciler<S> {
         Ok(())
     }
 
-    fn ask(
+    async fn ask(
         &self,
         name: &AgentName,
         process: &Identity,
         request: Request,
-        why: &str,
+        why: Reason,
     ) -> Result<(), Error> {
+        self.fence(name).await?;
         let signal = match request {
             Request::Retire => Signal::USR1,
             Request::Terminate => Signal::TERM,
             Request::Kill => Signal::KILL,
         };
-        tracing::info!(target: "orchestrator", agent = %name, %process, why, ?request, "Ending agent");
-        process::signal(process, signal)
+        tracing::info!(target: "orchestrator", agent = %name, %process, %why, ?request, "Ending agent");
+        // Locked meanwhile: a process that ends at once must not be taken for one that
+        // ended unasked.
+        let mut memories = self.memories();
+        let sent = process::signal(process, signal)
             .map_err(|source| Error::Signal { process: *process, source })?;
-        if let Some(memory) = self.memories().get_mut(name) {
-            memory.asked(process, request, Instant::now());
+        if let Some(memory) = memories.get_mut(name).filter(|_| sent) {
+            memory.asked(process, request, why, Instant::now());
         }
         Ok(())
     }
 
-    /// Whether a process was started. That it could not be is shown and tried again
-    /// later; it is no failure of the pass.
-    async fn spawn(&self, name: &AgentName) -> Result<bool, Error> {
+    /// What the agent is doing instead of starting, where no process was started.
+    /// That it could not be is shown and tried again later; it is no failure of the
+    /// pass.
+    async fn spawn(&self, name: &AgentName) -> Result<Option<Phase>, Error> {
+        // One that an earlier term started, or a request without an answer.
+        if self.find_processes().await?.contains(name) {
+            return Ok(None);
+        }
         let spec = self.parts.declared.borrow().agents.get(name).cloned();
-        let Some(spec) = spec else { return Ok(false) };
+        // Not declared any more: who changed that wakes us.
+        let Some(spec) = spec else { return Ok(None) };
         let request = (self.parts.command)(&spec);
+        self.fence(name).await?;
         match self.parts.supervisor.spawn(&request).await {
             Ok(process) => {
                 tracing::info!(target: "orchestrator", agent = %name, %process, "Spawned agent");
                 self.sight(name, process);
                 if let Some(memory) = self.memories().get_mut(name) {
-                    memory.unreported.error = None;
+                    memory.started();
                 }
-                Ok(true)
+                Ok(None)
             }
             Err(error) => {
                 let error = chain(&error);
                 let mut memories = self.memories();
                 let memory = memories.entry(name.clone()).or_insert_with(|| self.new_memory());
-                if memory.unreported.error.as_ref() != Some(&error) {
+                if memory.failed_to_start(error.clone(), Instant::now()) {
                     tracing::error!(target: "orchestrator", agent = %name, error, "Agent cannot be started");
                 }
-                memory.failed_to_start(error, Instant::now());
-                Ok(false)
+                Ok(Some(waiting(memory.deaths())))
             }
         }
     }
 
     /// Shows what changed of an agent, for people. Whether anything did.
     async fn note(&self, record: &Agent, phase: Phase) -> Result<bool, Error> {
-        let name = &record.name;
-        let (unreported, next_start) = {
-            let mut memories = self.memories();
-            let Some(memory) = memories.get_mut(name) else { return Ok(false) };
-            (memory.unreported.clone(), memory.start_in(Instant::now()))
-        };
-        let old = &record.status;
+        let (name, old) = (&record.name, &record.status);
+        let (told, wait) = self
+            .memories()
+            .get(name)
+            .map(|memory| (memory.unreported(), memory.wait(phase)))
+            .unwrap_or_default();
         let mut fields: Vec<(&str, String)> = Vec::new();
         if old.phase != Some(phase) {
             fields.push(("phase", phase.to_string()));
-            let waits = matches!(phase, Phase::Restarting | Phase::CrashLoop);
-            let at = jiff::Timestamp::now() + next_start;
-            fields.push(("next_start", if waits { at.to_string() } else { String::new() }));
         }
-        if unreported.restarts > 0 {
-            fields.push(("restarts", (old.restarts + unreported.restarts).to_string()));
+        if wait.error != old.error {
+            fields.push(("error", wait.error.clone().unwrap_or_default()));
         }
-        if let Some(exit) = &unreported.last_exit
-            && old.last_exit.as_ref() != Some(exit)
-        {
+        // Whoever follows the events hears of these two.
+        let kind = if fields.is_empty() { "" } else { "agent-phase" };
+        if old.phase != Some(phase) || wait.is_news {
+            fields.push(("next_start", next_start(&wait)));
+        }
+        if told.restarts > 0 {
+            fields.push(("restarts", (old.restarts + told.restarts).to_string()));
+        }
+        if let Some(exit) = &told.last_exit {
             fields.push(("last_exit", exit.clone()));
-        }
-        if unreported.error != old.error {
-            fields.push(("error", unreported.error.clone().unwrap_or_default()));
         }
         if fields.is_empty() {
             return Ok(false);
         }
-        self.parts.store.note_agent(&self.lead, name, "agent-phase", &fields).await?;
-        self.reported(name, &unreported, phase);
+        self.parts.store.note_agent(&self.lead, name, kind, &fields).await?;
+        if let Some(memory) = self.memories().get_mut(name) {
+            memory.reported(&told, &wait);
+        }
         Ok(true)
     }
+}
 
-    fn reported(&self, name: &AgentName, told: &Unreported, phase: Phase) {
-        let mut memories = self.memories();
-        let Some(memory) = memories.get_mut(name) else { return };
-        memory.unreported.restarts -= told.restarts.min(memory.unreported.restarts);
-        if memory.unreported.last_exit == told.last_exit {
-            memory.unreported.last_exit = None;
-        }
-        if phase == Phase::Gone && memory.is_idle() {
-            memories.remove(name);
-            self.beats().forget(name);
-        }
-    }
+/// By people's clock; empty where none is planned.
+fn next_start(wait: &Wait) -> String {
+    wait.until.map_or_else(String::new, |until| {
+        let left = until.saturating_duration_since(Instant::now());
+        (jiff::Timestamp::now() + left).to_string()
+    })
 }
 
 /// Kills whatever still runs for attempts whose marker starts with `prefix`.

@@ -1,20 +1,45 @@
 //! How an agent's process is recognised by its command line: the orchestrator that
 //! started it may be gone, and nobody else lists it.
 
+use std::collections::BTreeSet;
+use std::{fs, io};
+
 use model::AgentName;
+use process::Identity;
 
 /// Names the project that a process belongs to.
 pub const FLEET: &str = "--fleet";
 /// Names the agent that a process is.
 pub const AGENT_NAME: &str = "--agent-name";
 
+/// The agents' processes of `fleet` on this host. Reads all of `/proc`.
+pub(crate) fn find(fleet: &str) -> io::Result<Vec<(AgentName, Identity)>> {
+    let found = process::find(|args| is_agent_of(args, fleet))?;
+    let pids: BTreeSet<u32> = found.iter().map(|process| process.identity.pid).collect();
+    let agents = found.into_iter().filter_map(|process| {
+        let args: Vec<&str> = process.args.iter().map(String::as_str).collect();
+        let name = agent_name(&args)?;
+        // What an agent starts shows the agent's arguments until it calls exec(2), and
+        // remains the same process after that: taken for an agent that does not
+        // register, it would be ended in the middle of its work.
+        let is_child = parent(process.identity.pid).is_some_and(|parent| pids.contains(&parent));
+        (!is_child).then_some((name, process.identity))
+    });
+    Ok(agents.collect())
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
 /// Whether these are the arguments of an agent of this fleet.
-pub(crate) fn is_agent_of(args: &[&str], fleet: &str) -> bool {
+fn is_agent_of(args: &[&str], fleet: &str) -> bool {
     value(args, FLEET) == Some(fleet) && agent_name(args).is_some()
 }
 
 /// Which agent it is.
-pub(crate) fn agent_name(args: &[&str]) -> Option<AgentName> {
+fn agent_name(args: &[&str]) -> Option<AgentName> {
     value(args, AGENT_NAME).and_then(|name| AgentName::new(name).ok())
 }
 

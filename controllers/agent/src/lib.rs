@@ -15,6 +15,9 @@
 //! - Of two processes of one name the newest incarnation stays.
 //! - A living agent of an earlier term is adopted, whoever started it.
 //! - A signal reaches only the process whose start time matches.
+//! - Whoever leads no more starts and ends nothing: before each action that Redis does
+//!   not see there is a write that it refuses.
+//! - No agent is silent on the strength of time in which nobody looked.
 //!
 //! # Assumptions
 //! The agents' command line carries [`arguments::FLEET`] and
@@ -22,9 +25,10 @@
 //! agents of other hosts are left alone while they beat.
 //!
 //! # Caveats
-//! If the orchestrator dies between starting a process and remembering it, the next
-//! term finds the process in `/proc`; in the moment before that a second one may
-//! start. The older of the two is then fenced, and ended.
+//! A leader that is stopped right between being allowed to start a process and doing
+//! so can start a second one of that name. The older of the two is then fenced, and
+//! ended. In the same way one that is stopped in the middle can end an agent that the
+//! next leader would have kept; that one is then replaced.
 //!
 //! # Not here
 //! Tasks. That a task needs another attempt is the store's business.
@@ -32,6 +36,7 @@
 mod act;
 pub mod arguments;
 pub mod attempt;
+mod beats;
 mod drain;
 mod memory;
 mod observe;
@@ -41,10 +46,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use model::agent::Phase;
 use model::{AgentName, AgentSpec, Declared};
 use process::{Exit, Identity};
-use reconcile::{Controller, Outcome, Policy, Stats, Unchanged, Waker};
-use store::agent::Incarnation;
+use reconcile::{Controller, Outcome, Policy, Stats, Waker};
 use store::{Lead, Store};
 use supervisor::{SpawnRequest, Supervisor};
 use tokio::sync::watch;
@@ -53,8 +58,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use drain::drain;
 
+use crate::beats::Beats;
 use crate::memory::Memory;
 use crate::plan::{Limits, decide};
+
+/// How many times per TTL all agents are looked at, at least: below that, the gap
+/// between two looks would count as time in which nobody looked.
+const LOOKS_PER_TTL: u32 = 4;
 
 /// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +114,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How a crashing agent is slowed down.
     pub respawn: Policy,
-    /// The kit's settings.
+    /// The kit's settings. All agents are looked at once per resync, and at least four
+    /// times per TTL where the resync is longer than that.
     pub kit: reconcile::Settings,
 }
 
@@ -113,8 +124,10 @@ pub struct Settings {
 pub fn controller<S: Supervisor>(
     parts: Parts<S>,
     lead: Lead,
-    settings: Settings,
+    mut settings: Settings,
 ) -> (Controller<Reconciler<S>>, Waker<AgentName>, Stats) {
+    let ttl = settings.limits.ttl;
+    settings.kit.resync = settings.kit.resync.min(ttl / LOOKS_PER_TTL);
     let waker = Arc::new(OnceLock::new());
     let reconciler = Reconciler {
         parts,
@@ -122,7 +135,7 @@ pub fn controller<S: Supervisor>(
         settings,
         waker: Arc::clone(&waker),
         memories: Mutex::default(),
-        beats: Mutex::new(Unchanged::new(settings.limits.ttl / 2)),
+        beats: Mutex::new(Beats::new(ttl / 2)),
     };
     let (controller, ours, stats) = reconcile::controller(reconciler, settings.kit);
     // Nothing else sets it.
@@ -137,7 +150,7 @@ pub struct Reconciler<S> {
     settings: Settings,
     waker: Arc<OnceLock<Waker<AgentName>>>,
     memories: Mutex<BTreeMap<AgentName, Memory>>,
-    beats: Mutex<Unchanged<AgentName, (Incarnation, u64)>>,
+    beats: Mutex<Beats>,
 }
 
 impl<S: Supervisor> Reconciler<S> {
@@ -145,7 +158,7 @@ impl<S: Supervisor> Reconciler<S> {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn beats(&self) -> MutexGuard<'_, Unchanged<AgentName, (Incarnation, u64)>> {
+    fn beats(&self) -> MutexGuard<'_, Beats> {
         self.beats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -193,17 +206,23 @@ impl<S: Supervisor> reconcile::Reconciler for Reconciler<S> {
     async fn keys(&self) -> Result<Vec<AgentName>, Error> {
         let mut unknown: BTreeSet<AgentName> = self.find_processes().await?;
         unknown.extend(self.parts.declared.borrow().agents.keys().cloned());
+        // Before the read: a beat is at least as old as this says, never younger.
+        let now = Instant::now();
+        let records = self.parts.store.agents().await?;
+        let listed: BTreeSet<AgentName> = records.iter().map(|record| record.name.clone()).collect();
+        self.beats().retain(|name| listed.contains(name));
         let mut due = Vec::new();
-        for record in self.parts.store.agents().await? {
+        for record in records {
             let name = record.name.clone();
             unknown.remove(&name);
             let noted = record.status.phase;
-            let plan = decide(&self.interpret(record).snapshot, &self.settings.limits);
+            let plan = decide(&self.interpret(record, now).snapshot, &self.settings.limits);
             let soon = plan.look_again.is_some_and(|delay| delay < self.settings.kit.resync);
             if !plan.actions.is_empty() || noted != Some(plan.phase) || soon {
                 due.push(name);
             }
         }
+        self.memories().retain(|_, memory| !memory.is_idle());
         due.extend(unknown);
         Ok(due)
     }
@@ -211,14 +230,15 @@ impl<S: Supervisor> reconcile::Reconciler for Reconciler<S> {
     async fn reconcile(&self, name: &AgentName) -> Result<Outcome, Error> {
         let observed = self.observe(name).await?;
         let plan = decide(&observed.snapshot, &self.settings.limits);
-        let acted = self.carry_out(&observed.record, &plan).await?;
-        let outcome = if acted { Outcome::acted() } else { Outcome::unchanged() };
-        // A failed start sets a delay that the plan did not know yet.
-        let start_in = self
-            .memories()
-            .get(name)
-            .map_or(Duration::ZERO, |memory| memory.start_in(Instant::now()));
-        let again = [plan.look_again, Some(start_in).filter(|delay| !delay.is_zero())];
-        Ok(again.into_iter().flatten().fold(outcome, Outcome::again_after))
+        let done = self.carry_out(&observed.record, &plan).await?;
+        let outcome = if done.acted { Outcome::acted() } else { Outcome::unchanged() };
+        // A start that failed sets a delay that the plan did not know yet.
+        let wait = match done.phase {
+            Phase::Restarting | Phase::CrashLoop => {
+                self.memories().get(name).map(|memory| memory.start_in(Instant::now()))
+            }
+            Phase::Pending | Phase::Starting | Phase::Running | Phase::Draining | Phase::Gone => None,
+        };
+        Ok([plan.look_again, wait].into_iter().flatten().fold(outcome, Outcome::again_after))
     }
 }

@@ -1,7 +1,7 @@
 //! What is declared, what Redis says, and what the kernel says, of one agent.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::io;
 
 use model::AgentName;
 use process::Identity;
@@ -20,38 +20,45 @@ pub(crate) struct Observed {
 impl<S: supervisor::Supervisor> Reconciler<S> {
     /// Reads one agent.
     pub(crate) async fn observe(&self, name: &AgentName) -> Result<Observed, Error> {
+        // Before the read: a beat is at least as old as this says, never younger.
+        let now = Instant::now();
         let record = self.parts.store.agent(name).await?;
-        Ok(self.interpret(record))
+        Ok(self.interpret(record, now))
     }
 
-    /// Puts what Redis said of an agent beside what the kernel says.
-    pub(crate) fn interpret(&self, record: Agent) -> Observed {
-        let now = Instant::now();
+    /// Puts what Redis said of an agent, at `now` or later, beside what the kernel
+    /// says.
+    pub(crate) fn interpret(&self, record: Agent, now: Instant) -> Observed {
         let name = &record.name;
         let declared = self.parts.declared.borrow();
         let declared = declared.agents.get(name).map(|spec| spec.spec_hash.clone());
-        let registered = record.registered.as_ref().map(|r| {
-            let identity = Identity { pid: r.pid, start_time: r.start_time };
-            let local = r.host == self.parts.host;
-            let pulse = (r.incarnation, r.beat);
-            Registered {
-                incarnation: r.incarnation,
-                identity,
-                spec_hash: r.spec_hash.clone(),
-                local,
-                alive: !local || identity.is_alive(),
-                silent_for: self.silent_for(name, pulse, now),
-            }
+        let mut registered = record.registered.as_ref().map(|r| Registered {
+            incarnation: r.incarnation,
+            identity: Identity { pid: r.pid, start_time: r.start_time },
+            spec_hash: r.spec_hash.clone(),
+            local: r.host == self.parts.host,
+            alive: true,
+            silent_for: self.beats().look_at(name, (r.incarnation, r.beat), now),
         });
+        let local = registered.as_ref().filter(|r| r.local).map(|r| (r.identity, r.incarnation));
         // One that registered by itself, or before our term, is adopted here.
-        if let Some(holder) = registered.as_ref().filter(|r| r.local && r.alive) {
-            self.sight(name, holder.identity);
+        if let Some((process, _)) = local.filter(|(process, _)| process.is_alive()) {
+            self.sight(name, process);
         }
         let mut memories = self.memories();
+        // Whoever is only listed, and gone, costs no memory.
+        if declared.is_none() && !memories.contains_key(name) {
+            if let Some(registered) = &mut registered {
+                registered.alive = !registered.local;
+            }
+            return Observed { snapshot: Snapshot { registered, ..Snapshot::default() }, record };
+        }
         let memory = memories.entry(name.clone()).or_insert_with(|| self.new_memory());
-        memory.sweep(Identity::is_alive, now);
-        if let Some(holder) = registered.as_ref().filter(|r| r.local) {
-            memory.registered(&holder.identity, now);
+        memory.declared(declared.as_deref());
+        memory.look(local, Identity::is_alive, now);
+        if let Some(registered) = &mut registered {
+            // Asked of the kernel once: two answers could contradict each other.
+            registered.alive = !registered.local || memory.knows(&registered.identity);
         }
         let snapshot = Snapshot {
             declared,
@@ -59,37 +66,24 @@ impl<S: supervisor::Supervisor> Reconciler<S> {
             processes: memory.living(now),
             start_in: memory.start_in(now),
             deaths: memory.deaths(),
+            leftovers: memory.leftovers(),
         };
         Observed { snapshot, record }
-    }
-
-    fn silent_for(
-        &self,
-        name: &AgentName,
-        pulse: (store::agent::Incarnation, u64),
-        now: Instant,
-    ) -> Duration {
-        let mut beats = self.beats();
-        beats.observe(name.clone(), pulse, now)
     }
 
     /// Finds the processes of this fleet that run on this host, registered or not,
     /// and remembers them. Their names.
     pub(crate) async fn find_processes(&self) -> Result<BTreeSet<AgentName>, Error> {
         let fleet = self.parts.fleet.clone();
-        let scan = move || process::find(|args| arguments::is_agent_of(args, &fleet));
-        let found = tokio::task::spawn_blocking(scan)
+        let found = tokio::task::spawn_blocking(move || arguments::find(&fleet))
             .await
-            .map_err(std::io::Error::other)
+            .map_err(io::Error::other)
             .and_then(|found| found)
             .map_err(|source| Error::Processes { source })?;
         let mut names = BTreeSet::new();
-        for process in found {
-            let args: Vec<&str> = process.args.iter().map(String::as_str).collect();
-            if let Some(name) = arguments::agent_name(&args) {
-                self.sight(&name, process.identity);
-                names.insert(name);
-            }
+        for (name, process) in found {
+            self.sight(&name, process);
+            names.insert(name);
         }
         Ok(names)
     }

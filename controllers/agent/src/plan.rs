@@ -34,6 +34,9 @@ pub struct Snapshot {
     pub start_in: Duration,
     /// How often it died in a row, without having been well in between.
     pub deaths: u32,
+    /// Incarnations that held the name and are dead, whose attempts may have left
+    /// something running.
+    pub leftovers: Vec<Incarnation>,
 }
 
 /// The process that holds the name.
@@ -60,6 +63,8 @@ pub struct Local {
     pub identity: Identity,
     /// How long we have known it.
     pub age: Duration,
+    /// How long ago it lost the name, where it held it and does no more.
+    pub left: Option<Duration>,
     /// What we asked of it, and how long ago.
     pub asked: Option<(Request, Duration)>,
 }
@@ -75,15 +80,57 @@ pub enum Request {
     Kill,
 }
 
+/// Why a process is made to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Nobody declares its name any more.
+    Undeclared,
+    /// It was started with another declaration.
+    Changed,
+    /// Another process has its name.
+    Replaced,
+    /// It did not take its name in time.
+    Unregistered,
+    /// It gave its name back unasked and stayed.
+    Lingering,
+    /// Its beat stands still.
+    Silent,
+}
+
+impl Reason {
+    /// Whether its end is a death, for which the next start has to wait.
+    pub(crate) const fn is_failure(self) -> bool {
+        match self {
+            Self::Undeclared | Self::Changed | Self::Replaced => false,
+            Self::Unregistered | Self::Lingering | Self::Silent => true,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Undeclared => "it is no longer declared",
+            Self::Changed => "it is declared differently",
+            Self::Replaced => "another process has its name",
+            Self::Unregistered => "it did not register",
+            Self::Lingering => "it gave its name back and did not end",
+            Self::Silent => "it fell silent",
+        })
+    }
+}
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
+    /// End whatever a dead incarnation's attempts left running.
+    Clear(Incarnation),
     /// End what a dead incarnation held.
     Bury(Incarnation, &'static str),
     /// Start a process.
     Spawn,
     /// Make a process leave.
-    Ask(Identity, Request, &'static str),
+    Ask(Identity, Request, Reason),
 }
 
 /// What to do, what to show, and when to look again.
@@ -103,7 +150,7 @@ impl Plan {
     }
 
     /// SIGTERM once, SIGKILL after the grace.
-    fn end(&mut self, process: &Local, limits: &Limits, why: &'static str) {
+    fn end(&mut self, process: &Local, limits: &Limits, why: Reason) {
         match process.asked {
             None | Some((Request::Retire, _)) => {
                 self.actions.push(Action::Ask(process.identity, Request::Terminate, why));
@@ -121,6 +168,7 @@ impl Plan {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Clear(incarnation) => write!(f, "clear {incarnation}"),
             Self::Bury(incarnation, why) => write!(f, "bury {incarnation} ({why})"),
             Self::Spawn => f.write_str("spawn"),
             Self::Ask(process, request, why) => {
@@ -148,6 +196,9 @@ impl fmt::Display for Plan {
 #[must_use]
 pub fn decide(seen: &Snapshot, limits: &Limits) -> Plan {
     let mut plan = Plan { actions: Vec::new(), phase: Phase::Gone, look_again: None };
+    // Before anything is released: the next holder of a task must not work beside
+    // what the last one left running.
+    plan.actions.extend(seen.leftovers.iter().copied().map(Action::Clear));
     let holder = decide_holder(seen, limits, &mut plan);
     for process in &seen.processes {
         if holder.is_none_or(|holder| holder.identity != process.identity) {
@@ -167,10 +218,15 @@ pub fn decide(seen: &Snapshot, limits: &Limits) -> Plan {
         }
         (Some(_), None) => {
             plan.wait(seen.start_in);
-            if seen.deaths >= CRASH_LOOP_DEATHS { Phase::CrashLoop } else { Phase::Restarting }
+            waiting(seen.deaths)
         }
     };
     plan
+}
+
+/// The phase of one that is not started yet, after so many deaths in a row.
+pub(crate) const fn waiting(deaths: u32) -> Phase {
+    if deaths >= CRASH_LOOP_DEATHS { Phase::CrashLoop } else { Phase::Restarting }
 }
 
 /// What becomes of the process that holds the name. `None` where nobody does, or
@@ -182,6 +238,9 @@ fn decide_holder<'a>(
 ) -> Option<&'a Registered> {
     let holder = seen.registered.as_ref()?;
     if !holder.alive {
+        if !seen.leftovers.contains(&holder.incarnation) {
+            plan.actions.push(Action::Clear(holder.incarnation));
+        }
         plan.actions.push(Action::Bury(holder.incarnation, "its process ended"));
         return None;
     }
@@ -197,28 +256,25 @@ fn decide_holder<'a>(
         }
         return Some(holder);
     };
-    if silent {
+    match (&seen.declared, process.asked) {
+        (_, Some((Request::Kill, _))) => {}
         // Not SIGTERM: who does not beat does not listen either.
-        plan.actions.push(Action::Ask(process.identity, Request::Kill, "it fell silent"));
-        return Some(holder);
-    }
-    match &seen.declared {
-        None => plan.end(process, limits, "it is no longer declared"),
-        Some(hash) if *hash != holder.spec_hash && process.asked.is_none() => {
-            let why = "it is declared differently";
-            plan.actions.push(Action::Ask(process.identity, Request::Retire, why));
+        _ if silent => {
+            plan.actions.push(Action::Ask(process.identity, Request::Kill, Reason::Silent));
         }
-        Some(_) => {
-            if let Some((Request::Terminate, _)) = process.asked {
-                plan.end(process, limits, "it was asked to leave");
-            }
+        (None, _) | (Some(_), Some((Request::Terminate, _))) => {
+            plan.end(process, limits, Reason::Undeclared);
         }
+        (Some(hash), None) if *hash != holder.spec_hash => {
+            plan.actions.push(Action::Ask(process.identity, Request::Retire, Reason::Changed));
+        }
+        (Some(_), None | Some((Request::Retire, _))) => {}
     }
     Some(holder)
 }
 
 /// What becomes of a process of the name that does not hold it: it may be about to
-/// register, may have left, or may be an older one that was replaced.
+/// register, may have left, or may be one that was replaced.
 fn decide_other(
     seen: &Snapshot,
     holder: Option<&Registered>,
@@ -226,17 +282,24 @@ fn decide_other(
     limits: &Limits,
     plan: &mut Plan,
 ) {
-    let older = holder.is_some_and(|holder| {
-        holder.local && process.identity.start_time < holder.identity.start_time
+    let replaced = holder.is_some_and(|holder| {
+        process.left.is_some()
+            || holder.local && process.identity.start_time < holder.identity.start_time
     });
-    if older {
-        plan.end(process, limits, "a newer process has its name");
+    if replaced {
+        plan.end(process, limits, Reason::Replaced);
     } else if seen.declared.is_none() {
-        plan.end(process, limits, "it is no longer declared");
-    } else if process.age >= limits.register || process.asked.is_some() {
-        plan.end(process, limits, "it did not register");
+        plan.end(process, limits, Reason::Undeclared);
     } else {
-        plan.wait(limits.register - process.age);
+        let (since, limit, why) = match process.left {
+            // It gives its name back first and ends then.
+            Some(left) => (left, limits.grace, Reason::Lingering),
+            None => (process.age, limits.register, Reason::Unregistered),
+        };
+        match process.asked {
+            None | Some((Request::Retire, _)) if since < limit => plan.wait(limit - since),
+            None | Some(_) => plan.end(process, limits, why),
+        }
     }
 }
 
@@ -256,7 +319,7 @@ mod tests {
     }
 
     fn local(pid: u32) -> Local {
-        Local { identity: identity(pid), age: SECOND, asked: None }
+        Local { identity: identity(pid), age: SECOND, left: None, asked: None }
     }
 
     fn registered(pid: u32) -> Registered {
@@ -295,12 +358,12 @@ mod tests {
         let mut seen = healthy();
         seen.processes.clear();
         seen.registered.as_mut().unwrap().alive = false;
-        assert_eq!(plan(&seen), "bury 7 (its process ended); spawn; starting");
+        assert_eq!(plan(&seen), "clear 7; bury 7 (its process ended); spawn; starting");
         seen.start_in = SECOND;
         seen.deaths = 2;
-        assert_eq!(plan(&seen), "bury 7 (its process ended); restarting");
+        assert_eq!(plan(&seen), "clear 7; bury 7 (its process ended); restarting");
         seen.deaths = 3;
-        assert_eq!(plan(&seen), "bury 7 (its process ended); crash-loop");
+        assert_eq!(plan(&seen), "clear 7; bury 7 (its process ended); crash-loop");
         assert_eq!(decide(&seen, &LIMITS).look_again, Some(SECOND));
     }
 
@@ -344,12 +407,56 @@ mod tests {
     fn of_two_processes_the_newest_should_stay() {
         let mut seen = healthy();
         seen.processes.push(local(3));
-        assert_eq!(plan(&seen), "terminate 3@30 (a newer process has its name); running");
+        assert_eq!(plan(&seen), "terminate 3@30 (another process has its name); running");
         // A newer one is about to register.
         seen.processes[1] = local(9);
         assert_eq!(plan(&seen), "running");
         seen.processes[1].age = LIMITS.register;
         assert_eq!(plan(&seen), "terminate 9@90 (it did not register); running");
+    }
+
+    #[test]
+    fn process_that_lost_its_name_should_be_ended_at_once() {
+        let mut seen = healthy();
+        // It started later than the holder, and registered earlier.
+        seen.processes.push(Local { left: Some(Duration::ZERO), ..local(9) });
+        assert_eq!(plan(&seen), "terminate 9@90 (another process has its name); running");
+        // So it is where the holder is on another host.
+        seen.registered.as_mut().unwrap().local = false;
+        seen.processes.remove(0);
+        assert_eq!(plan(&seen), "terminate 9@90 (another process has its name); running");
+    }
+
+    #[test]
+    fn process_that_gave_its_name_back_should_have_the_grace_to_end() {
+        let mut leaving = Local { left: Some(SECOND), ..local(7) };
+        leaving.asked = Some((Request::Retire, SECOND * 60));
+        let mut seen = Snapshot { processes: vec![leaving], ..declared() };
+        assert_eq!(plan(&seen), "starting");
+        assert_eq!(decide(&seen, &LIMITS).look_again, Some(SECOND * 4));
+        seen.processes[0].left = Some(LIMITS.grace);
+        assert_eq!(plan(&seen), "terminate 7@70 (it gave its name back and did not end); starting");
+    }
+
+    #[test]
+    fn leftovers_should_be_cleared_before_anything_is_released_and_once() {
+        let mut seen = healthy();
+        seen.leftovers = vec![Incarnation(3), Incarnation(7)];
+        assert_eq!(plan(&seen), "clear 3; clear 7; running");
+        seen.processes.clear();
+        seen.registered.as_mut().unwrap().alive = false;
+        let expected = "clear 3; clear 7; bury 7 (its process ended); spawn; starting";
+        assert_eq!(plan(&seen), expected);
+    }
+
+    #[test]
+    fn killed_agent_should_not_be_killed_again() {
+        let mut seen = healthy();
+        seen.registered.as_mut().unwrap().silent_for = LIMITS.ttl;
+        seen.processes[0].asked = Some((Request::Terminate, SECOND));
+        assert_eq!(plan(&seen), "kill 7@70 (it fell silent); running");
+        seen.processes[0].asked = Some((Request::Kill, SECOND));
+        assert_eq!(plan(&seen), "running");
     }
 
     #[test]

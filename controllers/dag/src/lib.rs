@@ -147,7 +147,7 @@ impl<P: Planner> Reconciler for Goals<P> {
     /// What is declared, and what was declared ever.
     async fn keys(&self) -> Result<Vec<GoalId>, Error> {
         let mut ids: BTreeSet<GoalId> = self.declared.borrow().goals.keys().cloned().collect();
-        ids.extend(self.store.goal_ids().await?);
+        
         Ok(ids.into_iter().collect())
     }
 

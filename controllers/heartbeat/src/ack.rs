@@ -112,7 +112,7 @@ fn prose(text: &str) -> String {
         };
         let within_word = word(i.checked_sub(1)) && word(Some(i + 1));
         let meant = match c {
-            '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '&' | '|' | '~' | '$' | '@' => true,
+            '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '&' | '|' | '~' | '^' | '$' | '@' => true,
             // `a_b` is itself everywhere; `_b_` is not.
             '_' => !within_word,
             // Some readers make links of bare addresses.
@@ -137,4 +137,134 @@ fn prose(text: &str) -> String {
 /// Characters that turn or break a line unseen.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+
+    use super::*;
+
+    fn answer(line: &str, outcome: &str, answer: &str) -> Answer {
+        Answer {
+            time: "2026-11-22T13:40:05.123456Z".to_owned(),
+            line: line.to_owned(),
+            outcome: outcome.to_owned(),
+            answer: answer.to_owned(),
+        }
+    }
+
+    fn render(answers: &[Answer], paused: bool, applied: u64) -> String {
+        let agent = &AgentName::new("research_agent").unwrap();
+        Ack { agent, file: "research.md", paused, applied, refused: 1, answers }.to_string()
+    }
+
+    fn is_frame(event: &Event<'_>) -> bool {
+        matches!(
+            event,
+            Event::Start(Tag::Strong | Tag::Table(_) | Tag::TableHead | Tag::TableRow)
+                | Event::End(TagEnd::Strong | TagEnd::Table | TagEnd::TableHead | TagEnd::TableRow)
+        )
+    }
+
+    /// The table's cells as a Markdown reader shows them. What is not text, code or
+    /// the table itself is an error.
+    fn cells(markdown: &str) -> Vec<String> {
+        let mut cells = Vec::new();
+        let mut within = false;
+        // Curly quotes are the reader's, not the writer's.
+        let options = Options::all() - Options::ENABLE_SMART_PUNCTUATION;
+        let before = |event: &Event<'_>| !matches!(event, Event::Start(Tag::Table(_)));
+        for event in Parser::new_ext(markdown, options).skip_while(before) {
+            if matches!(event, Event::Start(Tag::Paragraph)) {
+                break;
+            }
+            if let Event::Text(text) | Event::Code(text) = &event
+                && within
+            {
+                cells.last_mut().unwrap().push_str(text);
+                continue;
+            }
+            if matches!(event, Event::Start(Tag::TableCell)) {
+                cells.push(String::new());
+                within = true;
+            } else if matches!(event, Event::End(TagEnd::TableCell)) {
+                within = false;
+            } else {
+                assert!(is_frame(&event), "{event:?} in\n{markdown}");
+            }
+        }
+        cells
+    }
+
+    #[test]
+    fn answers_should_read_well_as_text_and_newest_first() {
+        let answers = [
+            answer("PAUSE", "applied", "pauses after its present task, if any"),
+            answer(
+                "DROP-TASK task-001 # stuck",
+                "applied",
+                "task-001 was taken from research_agent",
+            ),
+            answer("PUASE", "refused", "unknown directive `PUASE`: did you mean PAUSE?"),
+        ];
+        let expected = "\
+<!-- Written by orch: what is changed here is lost. -->
+
+# Answers to `research.md`
+
+Agent `research_agent`: 240 lines applied, 1 refused.
+It is **paused**: write `RESUME` into `research.md` and it works again.
+
+| When (UTC)          | Line                         | Outcome     | Answer |
+| ------------------- | ---------------------------- | ----------- | ------ |
+| 2026-11-22 13:40:05 | `PUASE`                      | **refused** | unknown directive 'PUASE': did you mean PAUSE? |
+| 2026-11-22 13:40:05 | DROP-TASK task-001 # stuck   | applied     | task-001 was taken from research_agent |
+| 2026-11-22 13:40:05 | `PAUSE`                      | applied     | pauses after its present task, if any |
+
+The last 3 of 241 answers; `orch events` has more.
+";
+        let expected = expected
+            .replace("| DROP-TASK task-001 # stuck   |", "| `DROP-TASK task-001 # stuck` |");
+        assert_eq!(render(&answers, true, 240), expected);
+        let one = render(&answers[..1], false, 0);
+        assert!(!one.contains("paused") && !one.contains("The last"), "{one}");
+    }
+
+    #[test]
+    fn user_text_should_be_nothing_but_text() {
+        for text in [
+            "<script>alert(1)</script>",
+            "a | b | c",
+            "a \\| b",
+            "``` `x` ``",
+            "[x](http://example.org) ![y](z)",
+            "<http://example.org> http://example.org www.example.org a@example.org",
+            "**b** _i_ ~~s~~ $m$ &lt; &#124; \\",
+            "<!-- -->",
+            "| --- | --- |",
+        ] {
+            let shown = cells(&render(&[answer(text, "refused", text)], false, 0));
+            let answer = text.replace('`', "'");
+            assert_eq!(shown[5..], [text, "refused", answer.as_str()], "{text:?}");
+        }
+        let bell = cells(&render(&[answer("a\u{1b}[2Jb\u{202e}", "x", "a\nb")], false, 0));
+        assert_eq!(bell[5..], ["a\\u{1b}[2Jb\\u{202e}", "x", "a\\u{a}b"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_should_stay_in_its_cell(text in "\\PC{1,60}|[-`*_\\[\\]<>&|~^$@:/.w\\\\#! a]{1,40}") {
+            let trimmed = text.trim();
+            prop_assume!(!trimmed.is_empty());
+            let shown = cells(&render(&[answer(&text, &text, &text)], false, 0));
+            prop_assert_eq!(shown.len(), 8);
+            let collapse = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            if !trimmed.chars().any(is_invisible) {
+                prop_assert_eq!(collapse(&shown[5]), collapse(trimmed));
+                prop_assert_eq!(collapse(&shown[7]), collapse(&trimmed.replace('`', "'")));
+            }
+        }
+    }
 }

@@ -168,9 +168,8 @@ pub fn decide(snapshot: &Snapshot, ttl: Duration) -> Plan<'_> {
 
 fn lines<'a>(heartbeat: &'a Heartbeat, text: &'a str) -> Lines<'a> {
     let seen = if heartbeat.is_known() { heartbeat.consumed.seen.as_str() } else { "" };
-    let left = |settle: Duration| {
-        settle.checked_sub(heartbeat.unchanged).filter(|left| !left.is_zero())
-    };
+    let left =
+        |settle: Duration| settle.checked_sub(heartbeat.unchanged).filter(|left| !left.is_zero());
     let pending_for = left(Additions::PENDING_SETTLE);
     let last = if pending_for.is_some() { LastLine::Wait } else { LastLine::Take };
     let added = additions(seen, text, last);
@@ -229,5 +228,118 @@ impl fmt::Display for Plan<'_> {
             write!(f, "; record {}", liveness.as_str())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(30);
+
+    fn snapshot(heartbeat: Option<Heartbeat>) -> Snapshot {
+        Snapshot {
+            agent: AgentName::new("a").unwrap(),
+            heartbeat,
+            sign: Sign::Absent,
+            recorded: None,
+            paused: false,
+        }
+    }
+
+    /// A file of which `seen` was consumed under `of`.
+    fn heartbeat(of: &str, seen: &str, content: Content, unchanged_ms: u64) -> Heartbeat {
+        Heartbeat {
+            goal: GoalId::new("g").unwrap(),
+            path: PathBuf::from("/p/a.md"),
+            content,
+            unchanged: Duration::from_millis(unchanged_ms),
+            postponed: Duration::ZERO,
+            consumed: Consumed { path: of.into(), seen: seen.into(), ..Consumed::default() },
+        }
+    }
+
+    fn plan(seen: &str, text: &str, unchanged_ms: u64) -> String {
+        let content = Content::Text(text.to_owned());
+        let snapshot = snapshot(Some(heartbeat("/p/a.md", seen, content, unchanged_ms)));
+        decide(&snapshot, TTL).to_string()
+    }
+
+    #[test]
+    fn added_lines_should_be_applied_and_an_unfinished_one_waited_for() {
+        for (seen, text, unchanged_ms, expected) in [
+            ("", "", 0, "a: no line"),
+            ("PAUSE\n", "PAUSE\n", 0, "a: no line"),
+            ("", "PAUSE\n", 0, "a: apply 1 line"),
+            ("PAUSE\n", "PAUSE\nRESUME\nnonsense\n", 0, "a: apply 2 lines"),
+            // Only what was consumed changes.
+            ("", "# Heartbeat\n", 0, "a: no line"),
+            ("", "PAU", 0, "a: no line, one has no end yet, look again in 2s"),
+            ("", "PAUSE\nRES", 500, "a: apply 1 line, one has no end yet, look again in 1.5s"),
+            ("PAUSE\n", "PAUSE\nRES", 2_000, "a: apply 1 line"),
+            ("PAUSE\n", "PAUSE", 0, "a: no line"),
+        ] {
+            assert_eq!(plan(seen, text, unchanged_ms), expected, "{seen:?} {text:?}");
+        }
+    }
+
+    #[test]
+    fn lines_should_count_as_gone_only_when_the_file_has_settled() {
+        assert_eq!(plan("PAUSE\n", "", 0), "a: lines are gone, look again in 100ms");
+        assert_eq!(plan("PAUSE\n", "RESUME\n", 40), "a: lines are gone, look again in 60ms");
+        assert_eq!(plan("PAUSE\n", "RESUME\n", 100), "a: apply 1 line");
+        assert_eq!(plan("PAUSE\n", "", 100), "a: no line");
+        let mut changing = heartbeat("/p/a.md", "PAUSE\n", Content::Text("RESUME\n".to_owned()), 0);
+        changing.postponed = LONGEST_POSTPONEMENT;
+        assert_eq!(decide(&snapshot(Some(changing)), TTL).to_string(), "a: apply 1 line");
+    }
+
+    #[test]
+    fn file_under_another_path_should_be_new() {
+        let text = Content::Text("PAUSE\n".to_owned());
+        let moved = snapshot(Some(heartbeat("/p/old.md", "PAUSE\n", text, 0)));
+        assert_eq!(decide(&moved, TTL).to_string(), "a: apply 1 line");
+    }
+
+    #[test]
+    fn file_that_cannot_be_used_should_be_a_problem_and_no_more() {
+        let of = |content| {
+            let snapshot = snapshot(Some(heartbeat("/p/a.md", "PAUSE\n", content, 0)));
+            let plan = decide(&snapshot, TTL);
+            (plan.to_string(), plan.answer)
+        };
+        assert_eq!(of(Content::Missing), ("a: no line".to_owned(), true));
+        let (text, answer) = of(Content::Unreadable("a FIFO".to_owned()));
+        assert_eq!((text.as_str(), answer), ("a: no line; problem: a FIFO", true));
+        let (text, answer) = of(Content::Conflict("of b".to_owned()));
+        assert_eq!((text.as_str(), answer), ("a: no line; problem: of b", false));
+        let undeclared = snapshot(None);
+        let plan = decide(&undeclared, TTL);
+        assert_eq!((plan.to_string().as_str(), plan.answer), ("a: no line", false));
+    }
+
+    #[test]
+    fn liveness_should_change_only_by_what_was_seen() {
+        use Liveness::{Beating, Gone, Silent};
+        let still = |secs| Sign::Still(Duration::from_secs(secs));
+        for (sign, recorded, expected) in [
+            (Sign::Absent, None, None),
+            (Sign::Absent, Some(Beating), Some(Gone)),
+            (Sign::Absent, Some(Silent), Some(Gone)),
+            (Sign::Absent, Some(Gone), None),
+            (Sign::FirstSeen, None, Some(Beating)),
+            (Sign::FirstSeen, Some(Gone), Some(Beating)),
+            (Sign::FirstSeen, Some(Beating), None),
+            (Sign::FirstSeen, Some(Silent), None),
+            (still(0), Some(Silent), Some(Beating)),
+            (still(0), Some(Beating), None),
+            (still(29), Some(Beating), None),
+            (still(29), Some(Silent), None),
+            (still(30), Some(Beating), Some(Silent)),
+            (still(90), Some(Silent), None),
+        ] {
+            let snapshot = Snapshot { sign, recorded, ..snapshot(None) };
+            assert_eq!(decide(&snapshot, TTL).liveness, expected, "{sign:?} {recorded:?}");
+        }
     }
 }

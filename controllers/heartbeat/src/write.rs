@@ -53,9 +53,8 @@ pub(crate) fn replace(root: &Path, path: &Path, text: &str) -> Result<bool, Erro
     if read::read(root, path).is_ok_and(|present| present == text) {
         return Ok(false);
     }
-    let failed = |action| {
-        move |source: io::Error| Error::Io { action, path: path.to_owned(), source }
-    };
+    let failed =
+        |action| move |source: io::Error| Error::Io { action, path: path.to_owned(), source };
     let folder = open_folder(root, path, failed("find the folder of"))?;
     let name = path.file_name().unwrap_or_default();
     let mut temporary = OsString::from(".");
@@ -67,13 +66,12 @@ pub(crate) fn replace(root: &Path, path: &Path, text: &str) -> Result<bool, Erro
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(failed("clear the way for")(errno.into())),
     }
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&folder, &temporary, flags, Mode::from_raw_mode(0o644))
         .map_err(|errno| failed("create")(errno.into()))?;
-    let written = File::from(file).write_all(text.as_bytes()).and_then(|()| {
-        Ok(rustix::fs::renameat(&folder, &temporary, &folder, name)?)
-    });
+    let written = File::from(file)
+        .write_all(text.as_bytes())
+        .and_then(|()| Ok(rustix::fs::renameat(&folder, &temporary, &folder, name)?));
     written.map(|()| true).map_err(|source| {
         // Best effort: the next try clears it away too.
         _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());
@@ -90,8 +88,8 @@ fn open_folder(
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(path.parent().unwrap_or(path), flags, Mode::empty())
         .map_err(|errno| failed(errno.into()))?;
-    let real = std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd()))
-        .map_err(&failed)?;
+    let real =
+        std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).map_err(&failed)?;
     if real.starts_with(&root) {
         Ok(folder)
     } else {

@@ -28,8 +28,8 @@ use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Wat
 /// How long changes are gathered before they are reported.
 pub const COALESCE: Duration = Duration::from_millis(20);
 
-/// How often folders are looked at again while they keep changing under us;
-/// after that their own events tell.
+/// How often folders are looked at again at once while they keep changing under
+/// us; after that there is a pause.
 const MAX_ROUNDS: usize = 8;
 
 /// Why something is not watched. It is still found by looking.
@@ -155,11 +155,26 @@ fn run(mut state: State, inbox: &Receiver<Message>, on_change: impl Fn(PathBuf))
         }
         if due.is_some_and(|due| due <= Instant::now()) {
             due = None;
+            if state.unsettled {
+                state.renew_and_report();
+            }
+            eprintln!("FLUSH {:?} unsettled {}", state.changed, state.unsettled);
             std::mem::take(&mut state.changed).into_iter().for_each(&on_change);
         }
-        if due.is_none() && !state.changed.is_empty() {
+        if due.is_none() && (state.unsettled || !state.changed.is_empty()) {
             due = Some(Instant::now() + COALESCE);
         }
+    }
+}
+
+fn is_gone(error: &notify::Error) -> bool {
+    match &error.kind {
+        ErrorKind::PathNotFound => true,
+        ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+        ErrorKind::Generic(_)
+        | ErrorKind::WatchNotFound
+        | ErrorKind::InvalidConfig(_)
+        | ErrorKind::MaxFilesWatch => false,
     }
 }
 
@@ -176,6 +191,8 @@ struct State {
     plan: Plan,
     /// What is to be reported.
     changed: BTreeSet<PathBuf>,
+    /// Folders came and went too fast to say which are watched: look again soon.
+    unsettled: bool,
 }
 
 /// What to watch for the sake of the wanted paths.
@@ -200,7 +217,27 @@ impl Plan {
                 plan.add(&target, path);
             }
         }
+        plan.add_folders_above();
         plan
+    }
+
+    /// The folder above tells when one is replaced, which would not say so itself
+    /// while somebody still works in it. What lies above all of them is not ours.
+    fn add_folders_above(&mut self) {
+        let mut folders = self.folders.keys();
+        let Some(mut top) = folders.next().map(PathBuf::as_path) else { return };
+        for folder in folders {
+            top = top.ancestors().find(|top| folder.starts_with(top)).unwrap_or(top);
+        }
+        let above: Vec<_> = self
+            .folders
+            .iter()
+            .filter(|(folder, _)| *folder != top)
+            .filter_map(|(folder, wanted)| Some((folder.parent()?.to_owned(), wanted.clone())))
+            .collect();
+        for (folder, wanted) in above {
+            self.folders.entry(folder).or_default().extend(wanted);
+        }
     }
 
     fn add(&mut self, place: &Path, wanted: &Path) {
@@ -232,6 +269,7 @@ impl State {
             folders: BTreeMap::new(),
             plan: Plan::default(),
             changed: BTreeSet::new(),
+            unsettled: false,
         }
     }
 
@@ -247,6 +285,7 @@ impl State {
     }
 
     fn take(&mut self, event: notify::Result<Event>) {
+        eprintln!("EV {event:?}");
         let event = match event {
             Ok(event) if event.need_rescan() => {
                 tracing::warn!("file events were lost; looking at all control files");
@@ -307,6 +346,7 @@ impl State {
     fn renew(&mut self) -> (Result<(), Error>, BTreeSet<PathBuf>) {
         let mut moved = BTreeSet::new();
         let mut failed: BTreeMap<PathBuf, Error> = BTreeMap::new();
+        self.unsettled = true;
         for _ in 0..MAX_ROUNDS {
             self.plan = Plan::new(&self.wanted);
             let mut added = false;
@@ -321,13 +361,15 @@ impl State {
                 // A watch of an earlier folder of this name would stay on that one.
                 let _ = self.watcher.unwatch(folder);
                 self.folders.remove(folder);
-                match self.watcher.watch(folder, RecursiveMode::NonRecursive) {
+                let r=self.watcher.watch(folder, RecursiveMode::NonRecursive);eprintln!("WATCH {folder:?} {r:?} {identity:?}");
+                match r {
                     Ok(()) => {
                         self.folders.insert(folder.clone(), identity);
                         moved.extend(wanted.iter().cloned());
                         added = true;
                     }
-                    Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => added = true,
+                    // Gone between our looking and the watching.
+                    Err(error) if is_gone(&error) => added = true,
                     Err(error) => {
                         failed.insert(folder.clone(), Error::folder(folder, error));
                     }
@@ -336,6 +378,7 @@ impl State {
             // With the new watches in place, a folder that came into being in the
             // meantime shows now; a later one makes an event.
             if !added {
+                self.unsettled = false;
                 break;
             }
         }
@@ -388,6 +431,7 @@ mod tests {
             assert!(status.unwrap().success(), "{script}");
         }
 
+        #[track_caller]
         /// Waits until `path` is reported; what else was reported before.
         fn expect(&self, path: &str) -> Vec<PathBuf> {
             let path = self.path(path);
@@ -403,6 +447,7 @@ mod tests {
             }
         }
 
+        #[track_caller]
         /// Waits until `path` is reported with this content: a report that is
         /// still under way from before must not satisfy.
         fn expect_content(&self, path: &str, content: &str) {
@@ -461,7 +506,7 @@ mod tests {
             scene.sh(&format!("echo {round} >> x/y/z/a.md"));
             scene.expect_content("x/y/z/a.md", &format!("{round}\n{round}\n"));
             // In turn at once and with a pause for the removal to be noticed.
-            scene.sh(["rm -r x", "rm -r x/y", "mv x w; rm -r w"][round % 3]);
+            eprintln!("ROUND {round} REMOVE");scene.sh(["rm -r x", "rm -r x/y", "mv x w; rm -r w"][round % 3]);
             if round % 2 == 0 {
                 scene.expect("x/y/z/a.md");
             }
@@ -535,6 +580,23 @@ mod tests {
         let scene = Scene::new(&["a.md"]);
         scene.sh("i=0; while [ $i -lt 1000 ]; do echo PAUSE >> a.md; i=$((i+1)); done");
         scene.expect_content("a.md", &"PAUSE\n".repeat(1000));
+    }
+
+    #[test]
+    fn folder_in_which_somebody_works_should_be_followed_when_replaced() {
+        let scene = Scene::new(&["x/a.md", "b.md"]);
+        scene.sh("mkdir x; echo old > x/a.md");
+        scene.expect_content("x/a.md", "old\n");
+        let mut inside = Command::new("sleep");
+        let mut inside = inside.arg("60").current_dir(scene.path("x")).spawn().unwrap();
+        scene.sh("rm -r x");
+        scene.expect("x/a.md");
+        scene.sh("mkdir x; echo new > x/a.md");
+        scene.expect_content("x/a.md", "new\n");
+        scene.sh("echo newer > x/a.md");
+        scene.expect_content("x/a.md", "newer\n");
+        inside.kill().unwrap();
+        inside.wait().unwrap();
     }
 
     #[test]

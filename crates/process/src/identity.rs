@@ -94,12 +94,17 @@ pub(crate) fn to_pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
+/// From the kernel's `linux/sched.h`.
+const PF_KTHREAD: u64 = 0x0020_0000;
+
 /// What of `/proc/PID/stat` matters here.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     state: u8,
     /// The process group.
     pub(crate) group: u32,
+    /// The kernel's `PF_*` bits.
+    flags: u64,
     /// In clock ticks since boot.
     pub(crate) start_time: u64,
 }
@@ -132,8 +137,14 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.bytes().next()?; // field 3
         let group = fields.nth(1)?.parse().ok()?; // field 5
-        let start_time = fields.nth(16)?.parse().ok()?; // field 22
-        Some(Self { state, group, start_time })
+        let flags = fields.nth(3)?.parse().ok()?; // field 9
+        let start_time = fields.nth(12)?.parse().ok()?; // field 22
+        Some(Self { state, group, flags, start_time })
+    }
+
+    /// A thread of the kernel's own, which has neither arguments nor environment.
+    pub(crate) fn is_of_kernel(&self) -> bool {
+        self.flags & PF_KTHREAD != 0
     }
 
     /// Neither a zombie (`Z`) nor on its way out of the table (`X`).
@@ -159,7 +170,14 @@ mod tests {
         for name in names {
             let stat = parse(name).unwrap();
             assert_eq!((stat.group, stat.start_time, stat.state), (77, 424_242, b'S'), "{name:?}");
+            assert!(!stat.is_of_kernel());
         }
+    }
+
+    #[test]
+    fn stat_should_know_threads_of_the_kernel() {
+        let line = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 3 0 0";
+        assert!(Stat::parse(line).unwrap().is_of_kernel());
     }
 
     #[test]

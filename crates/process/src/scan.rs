@@ -3,11 +3,22 @@
 //! Only living processes of our own user are looked at, never ourselves. What
 //! ends or may not be read while we look is skipped. A scan reads one or two
 //! small files per process: some milliseconds on a busy machine.
+//!
+//! In the middle of an exec the kernel shows a process without arguments and
+//! environment. One that is to be ended must not slip through there: it is
+//! looked at again until it has them.
 
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 use std::{fs, io};
 
 use crate::Identity;
+use crate::identity::Stat;
+
+/// How often a process in the middle of an exec is looked at again, and how long
+/// after: the moment takes microseconds, on a loaded machine some milliseconds.
+const EXEC_LOOKS: u32 = 20;
+const EXEC_PAUSE: Duration = Duration::from_millis(1);
 
 /// A process that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,10 +90,28 @@ pub(crate) fn pids() -> io::Result<impl Iterator<Item = u32>> {
 /// The NUL-separated texts of a file of `/proc/PID`; none where it is empty,
 /// gone or not ours to read.
 fn strings(pid: u32, file: &str) -> Vec<String> {
-    let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let mut looks = 0;
+    let bytes = loop {
+        let bytes = read(pid, file);
+        looks += 1;
+        if !bytes.is_empty() || looks > EXEC_LOOKS || !is_in_exec(pid) {
+            break bytes;
+        }
+        std::thread::sleep(EXEC_PAUSE);
+    };
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
     if bytes.is_empty() {
         return Vec::new();
     }
     bytes.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+}
+
+/// A living process always has at least its program's name as an argument.
+fn is_in_exec(pid: u32) -> bool {
+    let is_living = |stat: Stat| stat.is_living() && !stat.is_of_kernel();
+    read(pid, "cmdline").is_empty() && Stat::read(pid).ok().flatten().is_some_and(is_living)
+}
+
+fn read(pid: u32, file: &str) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()
 }

@@ -254,7 +254,8 @@ impl Store {
     /// # Errors
     /// [`Error`] where Redis did not answer or holds something else there.
     pub async fn agents(&self) -> Result<Vec<Agent>, Error> {
-        let mut names: Vec<String> = self.ask("list agents", cmd("SMEMBERS").arg(keys::AGENTS)).await?;
+        let mut names: Vec<String> =
+            self.ask("list agents", cmd("SMEMBERS").arg(keys::AGENTS)).await?;
         names.sort();
         let names = names
             .into_iter()
@@ -350,8 +351,7 @@ impl Waiting {
     pub async fn inbox(&mut self, agent: &AgentName, limit: Duration) -> Result<bool, Error> {
         let mut command = cmd("BLPOP");
         command.arg(keys::agent(agent, "inbox")).arg(limit.as_secs_f64().max(0.01));
-        let token: Option<(String, String)> =
-            self.ask("wait for a wake", &command, limit).await?;
+        let token: Option<(String, String)> = self.ask("wait for a wake", &command, limit).await?;
         Ok(token.is_some())
     }
 }

@@ -5,7 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, FromRedisValue, Pipeline, Script, ScriptInvocation, TlsCertificates, ToRedisArgs};
+use redis::{
+    Client, Cmd, FromRedisValue, Pipeline, Script, ScriptInvocation, TlsCertificates, ToRedisArgs,
+};
 use tokio::time::Instant;
 
 use crate::error::{Error, is_denied, is_transient};

@@ -67,7 +67,9 @@ pub enum Error {
         found: String,
     },
     /// The server is part of a cluster.
-    #[error("Redis runs as a cluster, whose scripts may not compute key names: use a single server")]
+    #[error(
+        "Redis runs as a cluster, whose scripts may not compute key names: use a single server"
+    )]
     Cluster,
 }
 
@@ -95,8 +97,17 @@ impl Error {
 }
 
 pub(crate) fn is_denied(error: &RedisError) -> bool {
-    matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+    has_code(error, &["NOAUTH", "WRONGPASS", "NOPERM"])
         || error.kind() == redis::ErrorKind::AuthenticationFailed
+}
+
+/// Whether Redis said one of these words, to the command or to one of a pipeline.
+fn has_code(error: &RedisError, codes: &[&str]) -> bool {
+    error.code().is_some_and(|code| codes.contains(&code))
+        || error
+            .clone()
+            .into_server_errors()
+            .is_some_and(|errors| errors.iter().any(|(_, one)| codes.contains(&one.code())))
 }
 
 /// Connection lost, refused or late; or a server that is starting or failing over.
@@ -108,8 +119,8 @@ pub(crate) fn is_transient(error: &RedisError) -> bool {
         || error.is_timeout()
         || error.is_connection_dropped()
         || error.is_connection_refusal()
-        || matches!(
-            error.code(),
-            Some("LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN")
+        || has_code(
+            error,
+            &["LOADING", "BUSY", "TRYAGAIN", "MASTERDOWN", "READONLY", "CLUSTERDOWN"],
         )
 }

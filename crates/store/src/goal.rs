@@ -171,8 +171,7 @@ impl Store {
         let malformed = |_| Error::malformed(keys::dag(id, "*"), "", "the figures of a plan");
         let mut values = values.into_iter();
         let counts = values.next().unwrap_or(redis::Value::Nil);
-        let counts: HashMap<String, String> =
-            redis::from_redis_value(counts).map_err(malformed)?;
+        let counts: HashMap<String, String> = redis::from_redis_value(counts).map_err(malformed)?;
         let mut numbers = Vec::new();
         for value in values {
             numbers.push(redis::from_redis_value::<u64>(value).map_err(malformed)?);
@@ -197,8 +196,7 @@ impl Store {
         kind: &str,
         fields: &[(&str, String)],
     ) -> Result<(), Error> {
-        let args =
-            (self.now(), lead.controller(), lead.epoch().0, id.as_str(), kind, fields);
+        let args = (self.now(), lead.controller(), lead.epoch().0, id.as_str(), kind, fields);
         self.call("note a goal", &script::GOAL_NOTE, args).await?.led()?;
         Ok(())
     }

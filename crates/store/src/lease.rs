@@ -29,9 +29,8 @@ impl Store {
         entries
             .into_iter()
             .map(|(id, pulse)| {
-                let malformed = || {
-                    Error::malformed(format!("{} {id}", keys::LEASES), &pulse, "epoch:beat")
-                };
+                let malformed =
+                    || Error::malformed(format!("{} {id}", keys::LEASES), &pulse, "epoch:beat");
                 let id = TaskId::new(id.as_str()).map_err(|_| malformed())?;
                 Ok((id, pulse.parse().map_err(|_| malformed())?))
             })
@@ -65,14 +64,8 @@ impl Store {
         seen: Pulse,
         reason: &str,
     ) -> Result<Reaped, Error> {
-        let args = (
-            self.now(),
-            lead.controller(),
-            lead.epoch().0,
-            id.as_str(),
-            seen.to_string(),
-            reason,
-        );
+        let args =
+            (self.now(), lead.controller(), lead.epoch().0, id.as_str(), seen.to_string(), reason);
         let reply = self.call("reap a lease", &script::REAP, args).await?.led()?;
         match reply.verdict() {
             "reaped" => Ok(Reaped::Yes),

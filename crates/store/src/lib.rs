@@ -34,7 +34,7 @@ pub mod server;
 pub mod task;
 mod url;
 
-pub use connection::{Options, Store};
+pub use connection::{Options, Store, Waiting};
 pub use error::Error;
 pub use lead::Lead;
 pub use url::{RedisUrl, UrlError};

@@ -41,11 +41,7 @@ impl Hash {
             None => Ok(None),
             Some(value) => match value.parse() {
                 Ok(parsed) => Ok(Some(parsed)),
-                Err(_) => Err(Error::malformed(
-                    format!("{} {field}", self.key),
-                    value,
-                    expected,
-                )),
+                Err(_) => Err(Error::malformed(format!("{} {field}", self.key), value, expected)),
             },
         }
     }

@@ -93,8 +93,9 @@ impl Store {
     /// # Errors
     /// [`Error`] where Redis did not answer.
     pub async fn controller_reports(&self) -> Result<Vec<(String, String)>, Error> {
-        let mut reports: Vec<(String, String)> =
-            self.ask("read the controllers' reports", cmd("HGETALL").arg(keys::CONTROLLERS)).await?;
+        let mut reports: Vec<(String, String)> = self
+            .ask("read the controllers' reports", cmd("HGETALL").arg(keys::CONTROLLERS))
+            .await?;
         reports.sort();
         Ok(reports)
     }
@@ -103,12 +104,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error`] where Redis did not answer.
-    pub async fn report_standby(
-        &self,
-        holder: &str,
-        json: &str,
-        ttl_ms: u64,
-    ) -> Result<(), Error> {
+    pub async fn report_standby(&self, holder: &str, json: &str, ttl_ms: u64) -> Result<(), Error> {
         let key = format!("{}:{holder}", keys::STANDBYS);
         let mut pipeline = redis::pipe();
         pipeline.cmd("SET").arg(key).arg(json).arg("PX").arg(ttl_ms.max(1)).ignore();

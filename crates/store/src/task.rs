@@ -211,8 +211,7 @@ impl Store {
     /// # Errors
     /// [`Error`] where Redis did not answer.
     pub async fn retry(&self, task: &TaskId) -> Result<Option<Result<State, State>>, Error> {
-        let reply =
-            self.call("retry a task", &script::RETRY, (self.now(), task.as_str())).await?;
+        let reply = self.call("retry a task", &script::RETRY, (self.now(), task.as_str())).await?;
         let state = |word: &str| word.parse().map_err(|_| reply.surprise());
         match reply.verdict() {
             "unknown" => Ok(None),
@@ -315,8 +314,7 @@ impl Store {
         for goal in &goals {
             candidates.extend(TaskId::new(format!("{goal}.{text}")).ok().map(|id| (id, None)));
             let short = text.strip_prefix(goal.as_str()).and_then(|rest| rest.strip_prefix('.'));
-            candidates
-                .extend(short.and_then(|id| TaskId::new(id).ok()).map(|id| (id, Some(goal))));
+            candidates.extend(short.and_then(|id| TaskId::new(id).ok()).map(|id| (id, Some(goal))));
         }
         let mut pipeline = redis::pipe();
         for (id, _) in &candidates {

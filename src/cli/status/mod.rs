@@ -77,7 +77,11 @@ async fn look(session: &Session) -> Result<View, Error> {
     let leaders = kept(store.leaders().await, &mut problems)?;
     let mut controllers: Vec<ControllerReport> = Vec::new();
     for (name, json) in kept(store.controller_reports().await, &mut problems)? {
-        controllers.extend(parsed(&format!("the report of controller {name}"), &json, &mut problems));
+        controllers.extend(parsed(
+            &format!("the report of controller {name}"),
+            &json,
+            &mut problems,
+        ));
     }
     let mut standbys: Vec<Standby> = Vec::new();
     for json in kept(store.standbys().await, &mut problems)? {
@@ -99,7 +103,8 @@ async fn look(session: &Session) -> Result<View, Error> {
 async fn declared_problems(store: &Store) -> Result<Vec<Problem>, Error> {
     let mut found = Vec::new();
     if let Some(json) = kept(store.problems().await.map(Vec::from_iter), &mut found)?.pop() {
-        found.extend(parsed("the list of problems", &json, &mut Vec::new()).unwrap_or_default());
+        let listed: Option<Vec<Problem>> = parsed("the list of problems", &json, &mut found);
+        found.extend(listed.unwrap_or_default());
     }
     Ok(found)
 }

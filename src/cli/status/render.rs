@@ -53,7 +53,12 @@ fn leadership(out: &mut String, view: &View, width: usize, paint: Paint) {
         out.push_str(&paint.yellow(&format!("Orchestrator  {}\n", fit(none, width - 14))));
     }
     for (leader, controllers) in holders {
-        let who = format!("pid {} on {} leads: {}", leader.who.pid, leader.who.host, controllers.join(", "));
+        let who = format!(
+            "pid {} on {} leads: {}",
+            leader.who.pid,
+            leader.who.host,
+            controllers.join(", ")
+        );
         paragraph(out, "Orchestrator  ", &safe(&who), width);
     }
     for standby in &view.standbys {
@@ -102,6 +107,9 @@ fn one_goal(out: &mut String, goal: &Goal, now: Timestamp, width: usize, paint: 
     if let Some(reason) = &goal.reason {
         paragraph(out, "    reason: ", &safe(reason), width);
     }
+    if let Some(problem) = &goal.problem {
+        paragraph(out, "    problem: ", &safe(problem), width);
+    }
     if let Some(difference) = &goal.difference {
         paragraph(out, "    last plan: ", &safe(difference), width);
     }
@@ -109,7 +117,8 @@ fn one_goal(out: &mut String, goal: &Goal, now: Timestamp, width: usize, paint: 
         let tries = count(u64::from(goal.planning.attempts), "attempt", "attempts");
         let mut text = format!("planning failed after {tries}: {error}");
         let due = i64::try_from(goal.planning.not_before_ms).ok();
-        let due = due.and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(|due| since(due, now));
+        let due =
+            due.and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(|due| since(due, now));
         if let Some(wait) = due.filter(|wait| !wait.is_zero()) {
             text.push_str(&format!("; tried again in {}", span(wait)));
         }
@@ -240,7 +249,8 @@ fn controller(table: &mut Table, report: &ControllerReport, now: Timestamp) {
         )),
     ]);
     if age > STALE {
-        let text = format!("no report since {} ago (pid {} on {})", span(age), report.pid, report.host);
+        let text =
+            format!("no report since {} ago (pid {} on {})", span(age), report.pid, report.host);
         table.note(&text, Tone::Bad);
     }
     if report.panics + report.timeouts > 0 {

@@ -33,6 +33,7 @@ fn goal(id: &str, status: Status, counts: Counts) -> Goal {
         reparses: 0,
         planning: Planning::default(),
         difference: None,
+        problem: None,
         declared: true,
     }
 }
@@ -79,7 +80,8 @@ fn report(controller: &str, age_seconds: i64) -> ControllerReport {
 }
 
 fn full() -> View {
-    let mut failed = goal("goal-002", Status::Failed, Counts { done: 1, failed: 1, ..Counts::default() });
+    let mut failed =
+        goal("goal-002", Status::Failed, Counts { done: 1, failed: 1, ..Counts::default() });
     failed.reason = Some("task-007 failed for good and 1 task waits for it".into());
     failed.planning.error = Some("no tasks pinned".into());
     failed.planning.attempts = 2;

@@ -3,7 +3,6 @@
 
 mod bench;
 mod planning;
-mod scratch;
 mod scripted;
 mod terms;
 mod upkeep;

@@ -54,7 +54,7 @@ async fn grant_should_stand_in_every_record() {
     for (field, value) in [
         ("status", "running"),
         ("owner", "w"),
-        ("lease_expires", "2027-01-15T08:00:30.000000Z"),
+        ("lease_expires", "2027-01-15T08:10:00.000000Z"),
         ("attempt", "1"),
     ] {
         assert_eq!(record[field], value, "{field}");
@@ -148,11 +148,7 @@ async fn paused_agent_should_claim_nothing_and_pass_its_wake_on() {
     world.accept("g", plan(&[("a", &[]), ("b", &[])])).await;
     assert_eq!(world.inbox("paused"), ["work"]);
     world.idle("other", "any", "elsewhere").await;
-    let idle = world.join("idle", "any", "g").await;
-    // It idled before there was work.
-    world.raw::<()>(&["SADD", "dag:g:idle", "idle|any"]);
-    world.raw::<()>(&["SADD", "dag:g:idle:any", "idle|any"]);
-    world.raw::<()>(&["DEL", "agent:idle:inbox"]);
+    let idle = world.asleep("idle", "any", "g").await;
     world.raw::<()>(&["HSET", "agent:paused:control", "paused", "1"]);
     assert_eq!(world.claim(&paused).await, Claim::Held("paused".into()));
     assert_eq!(world.inbox("idle"), ["work"]);
@@ -172,10 +168,8 @@ async fn claim_of_an_old_incarnation_should_change_nothing() {
     assert!(new.incarnation > old.incarnation);
     let before = world.dump();
     assert_eq!(world.claim(&old).await, Claim::Fenced);
-    let unknown = crate::world::Worker {
-        name: crate::world::agent("nobody"),
-        incarnation: Incarnation(1),
-    };
+    let unknown =
+        crate::world::Worker { name: crate::world::agent("nobody"), incarnation: Incarnation(1) };
     assert_eq!(world.claim(&unknown).await, Claim::Fenced);
     assert_eq!(world.dump(), before);
 }

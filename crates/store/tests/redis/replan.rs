@@ -261,7 +261,9 @@ async fn goal_should_be_active_again_with_a_new_plan() {
     let grant = world.start(&worker, "a").await;
     assert_eq!(world.fail(&worker, &grant, true).await, Settled::Failed);
     let g = world.store.goal(&goal("g")).await.unwrap().unwrap();
-    assert!(world.store.roll_up(&world.lead(), &goal("g"), 1, &g.counts, "a failed").await.unwrap());
+    assert!(
+        world.store.roll_up(&world.lead(), &goal("g"), 1, &g.counts, "a failed").await.unwrap()
+    );
     assert_eq!(world.claim(&worker).await, Claim::Empty);
     assert_eq!(world.task("b").await.reason.as_deref(), Some("waits for a, which failed"));
 
@@ -285,25 +287,36 @@ async fn task_relinked_to_a_failed_one_should_say_why_it_waits() {
     world.fail(&worker, &grant, true).await;
     world.accept("g", plan(&[("a", &[]), ("b", &[]), ("c", &["a", "b"]), ("d", &["a"])])).await;
     for id in ["c", "d"] {
-        assert_eq!(world.task(id).await.reason.as_deref(), Some("waits for a, which failed"), "{id}");
+        assert_eq!(
+            world.task(id).await.reason.as_deref(),
+            Some("waits for a, which failed"),
+            "{id}"
+        );
     }
     world.accept("g", plan(&[("a", &[]), ("b", &[]), ("c", &["b"])])).await;
     assert_eq!(world.task("c").await.reason, None);
     world.assert_sound(&["g"]);
 }
 
+/// Regression: a plan could be made of chunks of two.
 #[tokio::test]
 async fn two_plans_at_once_should_be_one_after_the_other_or_refused() {
     let world = World::new().await;
     world.accept("g", plan(&[("a", &[])])).await;
+    let (lead, g) = (world.lead(), goal("g"));
     let (one, other) = tokio::join!(
-        world.store.accept(&world.lead(), &goal("g"), plan(&[("a", &[]), ("b", &[])]), "1", "t"),
-        world.store.accept(&world.lead(), &goal("g"), plan(&[("a", &[]), ("c", &[])]), "2", "t"),
+        world.store.accept(&lead, &g, plan(&[("a", &[]), ("b", &[])]), "1", "t"),
+        world.store.accept(&lead, &g, plan(&[("a", &[]), ("c", &[])]), "2", "t"),
     );
     for outcome in [&one, &other] {
         let fine = matches!(outcome, Ok(Some(_)) | Err(Error::PlanMoved { .. }));
         assert!(fine, "{one:?} {other:?}");
     }
     assert!(one.is_ok() || other.is_ok());
+    // Whichever it was is whole.
+    let plan = world.store.tasks(&g).await.unwrap();
+    let hash = world.store.goal(&g).await.unwrap().unwrap().spec_hash;
+    let expected = if hash == "1" { "b" } else { "c" };
+    assert!(plan.iter().any(|task| task.id.as_str() == expected), "{hash}: {plan:?}");
     world.assert_sound(&["g"]);
 }

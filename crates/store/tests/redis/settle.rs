@@ -13,7 +13,7 @@ async fn completion_should_stand_and_unblock_dependents() {
     world.accept("g", plan(&[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])])).await;
     let worker = world.join("w", "any", "g").await;
     for name in ["i1", "i2", "i3"] {
-        world.idle_elsewhere_then_here(name).await;
+        world.asleep(name, "any", "g").await;
     }
     let grant = world.start(&worker, "a").await;
     let holder = worker.holding(&grant);
@@ -36,16 +36,6 @@ async fn completion_should_stand_and_unblock_dependents() {
     let woken: usize = ["i1", "i2", "i3"].iter().map(|name| world.inbox(name).len()).sum();
     assert_eq!((woken, world.members("dag:g:idle").len()), (2, 1));
     world.assert_sound(&["g"]);
-}
-
-impl World {
-    /// An agent that idled before there was anything to do.
-    async fn idle_elsewhere_then_here(&self, name: &str) {
-        self.join(name, "any", "g").await;
-        self.raw::<()>(&["SADD", "dag:g:idle", &format!("{name}|any")]);
-        self.raw::<()>(&["SADD", "dag:g:idle:any", &format!("{name}|any")]);
-        self.raw::<()>(&["DEL", &format!("agent:{name}:inbox")]);
-    }
 }
 
 #[tokio::test]
@@ -148,14 +138,22 @@ async fn failures_should_be_retried_later_and_later_and_then_be_final() {
     let mut clock = 0;
     for (attempt, most) in [(1, 1.0), (2, 2.0), (3, 4.0)] {
         let store = world.later(clock);
-        let grant = granted(world.store.at(crate::world::T0 + clock * 1_000_000)
-            .claim(&worker.name, worker.incarnation, TTL_MS, Some(&task("a"))).await.unwrap());
+        let grant = granted(
+            world
+                .store
+                .at(crate::world::T0 + clock * 1_000_000)
+                .claim(&worker.name, worker.incarnation, TTL_MS, Some(&task("a")))
+                .await
+                .unwrap(),
+        );
         assert_eq!(grant.attempt, attempt);
         let (settled, _) = store.fail(worker.holding(&grant), "boom", false, None).await.unwrap();
         assert_eq!(settled, Settled::Retry);
-        let due: Vec<f64> = world.raw::<Vec<(String, f64)>>(&[
-            "ZRANGE", "dag:g:delayed", "0", "-1", "WITHSCORES",
-        ]).into_iter().map(|(_, due)| due).collect();
+        let due: Vec<f64> = world
+            .raw::<Vec<(String, f64)>>(&["ZRANGE", "dag:g:delayed", "0", "-1", "WITHSCORES"])
+            .into_iter()
+            .map(|(_, due)| due)
+            .collect();
         let delay = (due[0] - (crate::world::T0 + clock * 1_000_000) as f64) / 1e6;
         assert!(delay >= most / 2.0 && delay <= most, "attempt {attempt}: {delay} s");
         assert_eq!(world.status("b").await, State::Blocked);
@@ -189,7 +187,10 @@ async fn permanent_failure_should_not_be_tried_again() {
     let grant = world.start(&worker, "a").await;
     assert_eq!(world.fail(&worker, &grant, true).await, Settled::Failed);
     let a = world.task("a").await;
-    assert_eq!((a.status, a.failures, a.last_error.as_deref()), (State::Failed, 1, Some("it broke")));
+    assert_eq!(
+        (a.status, a.failures, a.last_error.as_deref()),
+        (State::Failed, 1, Some("it broke"))
+    );
     assert_eq!(world.claim(&worker).await, Claim::Empty);
     world.assert_sound(&["g"]);
 }
@@ -207,9 +208,15 @@ async fn errors_should_be_kept_newest_first_and_bounded() {
     }
     let errors = world.store.task_errors(&task("a")).await.unwrap();
     assert_eq!(errors.len(), 20);
-    assert_eq!((&errors[0]["error"], &errors[0]["attempt"]), (&"error 25\n\"quoted\"".into(), &25.into()));
+    assert_eq!(
+        (&errors[0]["error"], &errors[0]["attempt"]),
+        (&"error 25\n\"quoted\"".into(), &25.into())
+    );
     assert_eq!(errors[19]["error"], "error 6\n\"quoted\"");
-    assert_eq!((&errors[0]["agent"], &errors[0]["time"]), (&"w".into(), &"2027-01-15T08:41:40.000000Z".into()));
+    assert_eq!(
+        (&errors[0]["agent"], &errors[0]["time"]),
+        (&"w".into(), &"2027-01-15T08:41:40.000000Z".into())
+    );
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use testkit::RedisServer;
 /// Where the clock stands unless a test moves it.
 pub(crate) const T0: u64 = 1_800_000_000_000_000;
 pub(crate) const SECOND: u64 = 1_000_000;
-pub(crate) const TTL_MS: u64 = 30_000;
+pub(crate) const TTL_MS: u64 = 600_000;
 
 pub(crate) fn task(id: &str) -> TaskId {
     TaskId::new(id).unwrap()
@@ -94,7 +94,7 @@ impl World {
     }
 
     pub(crate) async fn on(server: RedisServer) -> Self {
-        let url = server.url().parse().unwrap();
+        let url: store::RedisUrl = server.url().parse().unwrap();
         let store = Store::new(&Options::from(url)).await.unwrap().at(T0);
         let epoch = take_lead(&store, "us").await;
         Self { server, store, epoch }
@@ -146,6 +146,16 @@ impl World {
     pub(crate) async fn idle(&self, name: &str, role: &str, of: &str) -> Worker {
         let worker = self.join(name, role, of).await;
         assert_eq!(self.claim(&worker).await, Claim::Empty);
+        self.raw::<()>(&["DEL", &format!("agent:{name}:inbox")]);
+        worker
+    }
+
+    /// It fell asleep before there was work, as far as Redis knows.
+    pub(crate) async fn asleep(&self, name: &str, role: &str, of: &str) -> Worker {
+        let worker = self.join(name, role, of).await;
+        let member = format!("{name}|{role}");
+        self.raw::<()>(&["SADD", &format!("dag:{of}:idle"), &member]);
+        self.raw::<()>(&["SADD", &format!("dag:{of}:idle:{role}"), &member]);
         self.raw::<()>(&["DEL", &format!("agent:{name}:inbox")]);
         worker
     }

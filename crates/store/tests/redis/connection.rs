@@ -1,0 +1,256 @@
+//! Redis that answers late, not at all, or comes back.
+
+use std::time::{Duration, Instant};
+
+use store::task::{Claim, Settled};
+use store::{Error, Options, Store};
+use testkit::{DEADLINE, FaultProxy, Mode, RedisServer, wait_until};
+
+use crate::world::{T0, TTL_MS, World, agent, goal, granted, plan, task};
+
+/// A caller behind the proxy, connected; the world looks past it.
+async fn behind(proxy: &FaultProxy) -> Store {
+    let url: store::RedisUrl = proxy.url().parse().unwrap();
+    let store = Store::new(&Options::from(url)).await.unwrap().at(T0);
+    store.goal(&goal("g")).await.unwrap();
+    store
+}
+
+/// Runs each script once: one that Redis does not know yet is not executed by the
+/// first try, but loaded.
+async fn load_scripts(world: &World) {
+    world.accept("warm", plan(&[("warm", &[])])).await;
+    let worker = world.join("warm", "any", "warm").await;
+    let grant = world.start(&worker, "warm").await;
+    assert_eq!(world.fail(&worker, &grant, false).await, Settled::Retry);
+    assert_eq!(world.complete(&worker, &grant).await, Settled::Already);
+}
+
+/// Calls while every reply is lost, until `happened`; then lets replies through.
+async fn with_lost_reply<T>(
+    proxy: &FaultProxy,
+    mode: Mode,
+    happened: impl Fn() -> bool,
+    call: impl Future<Output = T>,
+) -> T {
+    proxy.set(mode);
+    let mend = async {
+        wait_until("the call was executed", DEADLINE, || async {
+            if happened() { Ok(()) } else { Err(String::new()) }
+        })
+        .await;
+        proxy.set(Mode::Forward);
+    };
+    tokio::join!(call, mend).0
+}
+
+#[tokio::test]
+async fn lost_replies_should_not_make_anything_happen_twice() {
+    for mode in [Mode::DropReplies, Mode::CutOnReply] {
+        let world = World::new().await;
+        world.accept("g", plan(&[("a", &[]), ("b", &["a"]), ("x", &["b"])])).await;
+        load_scripts(&world).await;
+        let proxy = FaultProxy::start(world.server.port());
+        let store = behind(&proxy).await;
+
+        // Register.
+        let name = agent("w");
+        let any = "any".parse().unwrap();
+        let g = goal("g");
+        let registration = store::agent::Registration {
+            agent: &name,
+            pid: 9,
+            host: "box",
+            start_time: 1,
+            role: &any,
+            goal: &g,
+            spec_hash: "",
+        };
+        let happened = || world.raw::<u8>(&["EXISTS", "agent:w:registered"]) == 1;
+        let call = store.register(&registration, TTL_MS);
+        let incarnation = with_lost_reply(&proxy, mode, happened, call).await.unwrap();
+        assert_eq!(world.events("agent-register").await.len(), 2);
+        let worker = crate::world::Worker { name: name.clone(), incarnation };
+
+        // Claim.
+        let status = |id: &str| world.field(&format!("task:{id}"), "status").unwrap();
+        let call = store.claim(&name, incarnation, TTL_MS, None);
+        let claim = with_lost_reply(&proxy, mode, || status("a") == "running", call).await;
+        let a = granted(claim.unwrap());
+        assert_eq!((a.attempt, world.events("task-claim").await.len()), (1, 2));
+
+        // Complete, and claim the next.
+        let call = store.complete(worker.holding(&a), "[]", "", Some(TTL_MS));
+        let (settled, next) =
+            with_lost_reply(&proxy, mode, || status("a") == "done", call).await.unwrap();
+        assert_eq!(settled, Settled::Already);
+        let b = granted(next.unwrap());
+        assert_eq!((b.task.as_str(), b.attempt), ("b", 1));
+        assert_eq!(world.events("task-complete").await.len(), 1);
+
+        // Fail.
+        let call = store.fail(worker.holding(&b), "broke", false, None);
+        let failed = with_lost_reply(&proxy, mode, || status("b") == "ready", call).await.unwrap();
+        assert_eq!(failed, (Settled::Already, None));
+        let b = world.task("b").await;
+        assert_eq!((b.failures, b.attempt), (1, 1));
+        assert_eq!(world.store.task_errors(&task("b")).await.unwrap().len(), 1);
+        world.assert_sound(&["g"]);
+    }
+}
+
+#[tokio::test]
+async fn lost_replies_of_a_plan_should_not_matter() {
+    let world = World::new().await;
+    load_scripts(&world).await;
+    let proxy = FaultProxy::start(world.server.port());
+    let store = behind(&proxy).await;
+    let (lead, g) = (world.lead(), goal("g"));
+    let dag = plan(&[("a", &[]), ("b", &["a"])]);
+    let call = store.accept(&lead, &g, dag, "h", "t");
+    let happened = || world.raw::<u8>(&["EXISTS", "task:a"]) == 1;
+    let accepted = with_lost_reply(&proxy, Mode::CutOnReply, happened, call).await.unwrap();
+    assert_eq!(accepted.unwrap().added.len(), 2);
+    assert_eq!(world.events("goal-accept").await.len(), 2);
+    world.assert_sound(&["g"]);
+}
+
+#[tokio::test]
+async fn killed_redis_should_come_back_with_what_was_acknowledged() {
+    let mut world = World::on(RedisServer::options().append_only().start()).await;
+    world.accept("g", plan(&[("a", &[]), ("b", &["a"]), ("c", &["b"])])).await;
+    let worker = world.join("w", "any", "g").await;
+    world.run(&worker, "a").await;
+    let b = world.start(&worker, "b").await;
+    let before = world.dump();
+    world.server.kill9();
+    let (name, incarnation) = (worker.name.clone(), worker.incarnation);
+    let store = world.store.clone();
+    let (during, holder) = (b.clone(), worker.clone());
+    // Made while it is away, answered once it is back.
+    let call = tokio::spawn(async move {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match store.complete(holder.holding(&during), "[]", "", Some(TTL_MS)).await {
+                Err(Error::Unavailable { .. }) if tries < 20 => {}
+                other => break other,
+            }
+        }
+    });
+    world.server.restart();
+    let (settled, next) = call.await.unwrap().unwrap();
+    assert_eq!(settled, Settled::Done);
+    assert_eq!(granted(next.unwrap()).task, task("c"));
+    assert_eq!(
+        world.store.agent(&name).await.unwrap().registered.unwrap().incarnation,
+        incarnation
+    );
+    for (key, value) in before {
+        let kept = ["task:a", "dag:g:nodes", "dag:g:deps", "agents", "goal:g"];
+        assert!(!kept.contains(&key.as_str()) || world.dump()[&key] == value, "{key}");
+    }
+    world.assert_sound(&["g"]);
+    assert_eq!(world.events("task-complete").await.len(), 2);
+}
+
+#[tokio::test]
+async fn redis_that_refuses_should_be_unavailable_within_the_bound() {
+    let mut world = World::new().await;
+    let port = world.server.port();
+    world.server.stop();
+    let started = Instant::now();
+    let error = world.store.goal(&goal("g")).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }) && error.is_transient(), "{error:?}");
+    println!("refused on port {port}: known after {:?}", started.elapsed());
+    assert!(error.to_string().contains("read a goal"), "{error}");
+    // And the same handle works once it is there.
+    world.server.restart();
+    assert_eq!(world.store.goal(&goal("g")).await.unwrap(), None);
+}
+
+/// Regression: a server that is silent was asked seven times, 5 s each; and where
+/// a connection had died without a word, it was used on and on.
+#[tokio::test]
+async fn silent_redis_should_be_unavailable_within_the_bound_and_reached_again() {
+    let world = World::new().await;
+    let proxy = FaultProxy::start(world.server.port());
+    let store = behind(&proxy).await;
+    let connections = proxy.open_connections();
+    proxy.set(Mode::Blackhole);
+    let started = Instant::now();
+    let error = store.goal(&goal("g")).await.unwrap_err();
+    let took = started.elapsed();
+    println!("silent: known after {took:?}");
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(proxy.open_connections() > connections, "it tried another connection");
+    proxy.set(Mode::Forward);
+    assert_eq!(store.goal(&goal("g")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn late_redis_should_be_waited_for() {
+    let world = World::new().await;
+    world.accept("g", plan(&[("a", &[])])).await;
+    let proxy = FaultProxy::start(world.server.port());
+    let store = behind(&proxy).await;
+    let worker = world.join("w", "any", "g").await;
+    proxy.set(Mode::Delay(Duration::from_millis(300)));
+    assert_eq!(granted(world.claim_at(&store, &worker).await).task, task("a"));
+    assert_eq!(world.events("task-claim").await.len(), 1);
+}
+
+#[tokio::test]
+async fn waiting_should_end_with_its_connection_and_begin_again() {
+    let world = World::new().await;
+    let proxy = FaultProxy::start(world.server.port());
+    let store = behind(&proxy).await;
+    let mut inbox = store.waiting().unwrap();
+    let name = agent("w");
+    let cut = async {
+        wait_until("a client is blocked", DEADLINE, || async {
+            let info: String = world.raw(&["INFO", "clients"]);
+            if info.contains("blocked_clients:1") { Ok(()) } else { Err(info) }
+        })
+        .await;
+        proxy.cut();
+    };
+    let (waited, ()) = tokio::join!(inbox.inbox(&name, DEADLINE), cut);
+    assert!(matches!(waited, Err(Error::Unavailable { .. })), "{waited:?}");
+    world.raw::<()>(&["RPUSH", "agent:w:inbox", "work"]);
+    let woken = wait_until("a wake arrives again", DEADLINE, async || {
+        let mut inbox = store.waiting().unwrap();
+        match inbox.inbox(&name, Duration::from_secs(1)).await {
+            Ok(true) => Ok(true),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    assert!(woken.await);
+}
+
+#[tokio::test]
+async fn server_should_be_described() {
+    let world = World::on(RedisServer::options().append_only().start()).await;
+    let server = world.store.server().await.unwrap();
+    assert!(server.appendonly && server.appendfsync == "always", "{server:?}");
+    assert_eq!(server.maxmemory_policy, "noeviction");
+    assert!(server.version.contains('.') && server.used_memory > 0 && server.time_micros > 0);
+    let fleet = world.store.fleet().await.unwrap();
+    assert_eq!((fleet.len(), world.store.fleet().await.unwrap()), (16, fleet));
+    world.store.report_controllers(&[("dag", "{}".into()), ("agent", "[]".into())]).await.unwrap();
+    let reports = world.store.controller_reports().await.unwrap();
+    assert_eq!(reports, [("agent".into(), "[]".into()), ("dag".into(), "{}".into())]);
+    assert_eq!(world.store.problems().await.unwrap(), None);
+    world.store.report_problems("[]").await.unwrap();
+    assert_eq!(world.store.problems().await.unwrap().as_deref(), Some("[]"));
+}
+
+#[tokio::test]
+async fn emptied_redis_should_fence_everybody() {
+    let world = World::new().await;
+    world.accept("g", plan(&[("a", &[])])).await;
+    let worker = world.join("w", "any", "g").await;
+    world.raw::<()>(&["FLUSHALL"]);
+    world.raw::<()>(&["SCRIPT", "FLUSH"]);
+    assert_eq!(world.claim(&worker).await, Claim::Fenced);
+}

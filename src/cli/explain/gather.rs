@@ -1,0 +1,207 @@
+//! What could be the reason, read from Redis and the project.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use model::task::State;
+use model::{AgentSpec, GoalId, Role, TaskId};
+use serde::{Deserialize, Serialize};
+use store::Store;
+use store::agent::Agent;
+use store::goal::Goal;
+use store::task::Task;
+
+use crate::cli::connect::Session;
+use crate::cli::{find, logs};
+use crate::paths;
+
+/// How many tasks that are not done are followed.
+pub(super) const FOLLOWED: usize = 200;
+/// How far back the completion of a task is looked for.
+const EVENTS: usize = 10_000;
+
+/// A task that is not done, and what it waits for.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// Absent where Redis has none of that id.
+    pub(super) task: Option<Task>,
+    /// Dependencies that are not done.
+    pub(super) open: Vec<TaskId>,
+}
+
+/// An agent, and which tasks it takes.
+#[derive(Debug, Clone)]
+pub(super) struct Worker {
+    pub(super) agent: Agent,
+    pub(super) goal: Option<GoalId>,
+    pub(super) role: Option<Role>,
+    /// Whether INSTRUCTIONS.md declares it; absent where that file cannot be read.
+    pub(super) declared: Option<bool>,
+}
+
+/// What stands before a ready task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Queue {
+    /// Ready tasks that the same agents take first.
+    pub(super) before: u64,
+    /// Others of the same priority: the order of declaration decides.
+    pub(super) same_priority: u64,
+}
+
+/// One failed attempt.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub(super) struct Attempt {
+    #[serde(default)]
+    pub(super) attempt: u64,
+    #[serde(default)]
+    pub(super) agent: String,
+    #[serde(default)]
+    pub(super) time: String,
+    #[serde(default)]
+    pub(super) error: String,
+}
+
+/// Everything that the explanation follows from.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    pub(super) now: Timestamp,
+    pub(super) task: Task,
+    pub(super) goal: Option<Goal>,
+    /// The task and what is not done before it.
+    pub(super) nodes: BTreeMap<TaskId, Node>,
+    /// More is not done than was followed.
+    pub(super) cut: bool,
+    /// Agents of the goal.
+    pub(super) workers: Vec<Worker>,
+    pub(super) queue: Option<Queue>,
+    /// Failed attempts, newest first.
+    pub(super) errors: Vec<Attempt>,
+    /// The output of its last attempt, where it is on this host.
+    pub(super) log: Option<PathBuf>,
+    /// Who completed it.
+    pub(super) done_by: Option<String>,
+}
+
+pub(super) async fn gather(session: &Session, text: &str) -> anyhow::Result<Facts> {
+    let store = &session.store;
+    let task = find::task(store, text).await?;
+    let goal = store.goal(&task.goal).await?;
+    let (nodes, cut) = if task.status == State::Blocked {
+        follow(store, &task).await?
+    } else {
+        (BTreeMap::new(), false)
+    };
+    let queue = if task.status == State::Ready { Some(queue(store, &task).await?) } else { None };
+    let errors = store.task_errors(&task.id).await?;
+    let errors =
+        errors.into_iter().map(|value| serde_json::from_value(value).unwrap_or_default()).collect();
+    let done_by = if task.status == State::Done { done_by(store, &task.id).await? } else { None };
+    Ok(Facts {
+        now: Timestamp::now(),
+        nodes,
+        cut,
+        workers: workers(store, &session.project, &task.goal).await?,
+        queue,
+        errors,
+        log: log(&session.project, &task),
+        done_by,
+        goal,
+        task,
+    })
+}
+
+async fn follow(store: &Store, task: &Task) -> anyhow::Result<(BTreeMap<TaskId, Node>, bool)> {
+    let mut nodes = BTreeMap::new();
+    let mut known: BTreeMap<TaskId, Option<Task>> = BTreeMap::new();
+    let mut waiting = VecDeque::from([task.id.clone()]);
+    known.insert(task.id.clone(), Some(task.clone()));
+    while let Some(id) = waiting.pop_front() {
+        if nodes.contains_key(&id) {
+            continue;
+        }
+        if nodes.len() >= FOLLOWED {
+            return Ok((nodes, true));
+        }
+        let mut open = Vec::new();
+        for dependency in store.dependencies(&task.goal, &id).await? {
+            if !known.contains_key(&dependency) {
+                known.insert(dependency.clone(), store.task(&dependency).await?);
+            }
+            let found = known.get(&dependency).and_then(Option::as_ref);
+            if found.is_none_or(|task| task.status != State::Done) {
+                open.push(dependency);
+            }
+        }
+        // What is not blocked has nothing before it that matters.
+        waiting.extend(open.iter().cloned());
+        let task = known.get(&id).cloned().flatten();
+        nodes.insert(id, Node { task, open });
+    }
+    Ok((nodes, false))
+}
+
+async fn queue(store: &Store, task: &Task) -> anyhow::Result<Queue> {
+    let mut queue = Queue { before: 0, same_priority: 0 };
+    for other in store.tasks(&task.goal).await? {
+        let competes = match (&other.role, &task.role) {
+            (None, _) | (_, None) => true,
+            (Some(theirs), Some(ours)) => theirs == ours,
+        };
+        let ready = other.status == State::Ready && other.not_before.is_none();
+        if other.id == task.id || !ready || !competes {
+            continue;
+        }
+        match other.priority.cmp(&task.priority) {
+            std::cmp::Ordering::Greater => queue.before += 1,
+            std::cmp::Ordering::Equal => queue.same_priority += 1,
+            std::cmp::Ordering::Less => {}
+        }
+    }
+    Ok(queue)
+}
+
+async fn workers(store: &Store, project: &Path, goal: &GoalId) -> anyhow::Result<Vec<Worker>> {
+    let declared = declared(project);
+    let mut workers = Vec::new();
+    for agent in store.agents().await? {
+        let spec =
+            declared.as_ref().and_then(|all| all.iter().find(|spec| spec.name == agent.name));
+        let registered = agent.registered.as_ref();
+        workers.push(Worker {
+            goal: registered
+                .and_then(|r| r.goal.clone())
+                .or_else(|| spec.map(|spec| spec.goal.clone())),
+            role: registered
+                .and_then(|r| r.role.clone())
+                .or_else(|| spec.map(|spec| spec.role.clone())),
+            declared: declared.as_ref().map(|_| spec.is_some()),
+            agent,
+        });
+    }
+    workers.retain(|worker| worker.goal.as_ref() == Some(goal));
+    Ok(workers)
+}
+
+/// What INSTRUCTIONS.md declares, where it can be read.
+fn declared(project: &Path) -> Option<Vec<AgentSpec>> {
+    let file = project.join("INSTRUCTIONS.md");
+    let text = control_files::read::read(project, &file).ok()?;
+    let parsed = control_files::instructions::parse(project, &file, &text);
+    (!parsed.broken.whole_file).then(|| parsed.declared.agents.into_values().collect())
+}
+
+fn log(project: &Path, task: &Task) -> Option<PathBuf> {
+    let last = logs::attempts(&logs::folder(project, &task.id)).pop()?;
+    let path = paths::attempt_log(project, &task.id, last);
+    Some(path.strip_prefix(project).map(Path::to_owned).unwrap_or(path))
+}
+
+async fn done_by(store: &Store, id: &TaskId) -> anyhow::Result<Option<String>> {
+    let events = store.last_events(EVENTS).await?;
+    let last = events
+        .iter()
+        .rev()
+        .find(|event| event.kind == "task-complete" && event.field("task") == id.as_str());
+    Ok(last.map(|event| event.field("agent").to_owned()))
+}

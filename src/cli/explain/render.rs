@@ -1,0 +1,109 @@
+//! An explanation as text. Pure.
+
+use super::why::Explanation;
+use crate::cli::tasks::tone;
+use crate::cli::text::{Column, Paint, Table, Tone, fit, paragraph, safe};
+
+/// How many failed attempts are told.
+const ERRORS: usize = 5;
+
+pub(super) fn text(e: &Explanation, width: usize, paint: Paint) -> String {
+    let mut out = String::new();
+    let id = safe(e.task.as_str());
+    let state = e.state.to_string().to_uppercase();
+    out.push_str(&format!("{}  {}\n", paint.bold(&id), paint.tone(tone(e.state), &state)));
+    let title = if e.title.is_empty() { String::new() } else { format!(": {}", safe(&e.title)) };
+    out.push_str(&fit(&format!("  of {}{title}", safe(&e.goal)), width));
+    out.push_str("\n\n");
+    for sentence in &e.because {
+        paragraph(&mut out, "  ", &safe(sentence), width);
+    }
+    blockers(&mut out, e, width, paint);
+    agents(&mut out, e, width, paint);
+    if let Some(queue) = e.queue.filter(|queue| queue.before + queue.same_priority > 0) {
+        let text = format!(
+            "In the queue: {} before it by priority, {} of the same.",
+            queue.before, queue.same_priority
+        );
+        paragraph(&mut out, "  ", &text, width);
+    }
+    errors(&mut out, e, width, paint);
+    if let Some(artifacts) = &e.artifacts {
+        paragraph(&mut out, "  Made: ", &safe(&listed(artifacts)), width);
+    }
+    if let Some(log) = &e.log {
+        paragraph(&mut out, "  Log: ", &safe(log), width);
+    }
+    out.push('\n');
+    let mut next = String::new();
+    paragraph(&mut next, "Next: ", &safe(&e.next), width);
+    out.push_str(&next.replacen("Next:", &paint.bold("Next:"), 1));
+    out
+}
+
+fn listed(artifacts: &serde_json::Value) -> String {
+    match artifacts.as_array() {
+        Some(items) => {
+            let names: Vec<String> = items
+                .iter()
+                .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+                .collect();
+            if names.is_empty() { "nothing that was expected".to_owned() } else { names.join(", ") }
+        }
+        None => artifacts.to_string(),
+    }
+}
+
+fn blockers(out: &mut String, e: &Explanation, width: usize, paint: Paint) {
+    for blocker in &e.blockers {
+        let indent = " ".repeat(4 + 2 * blocker.depth);
+        let (word, tone) =
+            blocker.state.map_or(("missing", Tone::Bad), |state| (state.as_str(), tone(state)));
+        let id = safe(blocker.task.as_str());
+        let used = indent.len() + id.len() + word.len() + 4;
+        let why = fit(&safe(&blocker.why), width.saturating_sub(used).max(8));
+        out.push_str(&format!("{indent}{id}  {}  {why}\n", paint.tone(tone, word)));
+    }
+}
+
+fn agents(out: &mut String, e: &Explanation, width: usize, paint: Paint) {
+    if e.agents.is_empty() {
+        return;
+    }
+    let mut table = Table::new(vec![
+        Column::left("AGENT", 28),
+        Column::left("ROLE", 16),
+        Column::left("DOES", 200),
+    ]);
+    for agent in &e.agents {
+        let tone = if agent.suitable { Tone::Plain } else { Tone::Faint };
+        let doing =
+            if agent.suitable { agent.doing.clone() } else { "takes other roles".to_owned() };
+        table.row([
+            (agent.agent.clone(), tone),
+            (agent.role.clone().unwrap_or_else(|| "-".to_owned()), tone),
+            (doing, tone),
+        ]);
+    }
+    out.push_str(&table.render(4, width, paint));
+}
+
+fn errors(out: &mut String, e: &Explanation, width: usize, paint: Paint) {
+    if e.errors.is_empty() {
+        return;
+    }
+    out.push_str("  Failed attempts, newest first:\n");
+    for error in e.errors.iter().take(ERRORS) {
+        let time: String = error.time.chars().take(19).collect();
+        let lead = format!("    {}. ", error.attempt);
+        let by = safe(&format!("{} by {}", time.replace('T', " "), error.agent));
+        out.push_str(&format!("{lead}{}\n", paint.dim(&by)));
+        let indent = " ".repeat(lead.len());
+        for line in error.error.lines().take(8) {
+            paragraph(out, &indent, &safe(line), width);
+        }
+    }
+    if e.errors.len() > ERRORS {
+        out.push_str(&format!("    … and {} more\n", e.errors.len() - ERRORS));
+    }
+}

@@ -1,0 +1,322 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use model::agent::Phase;
+use model::goal::{Counts, Status};
+use model::lease::Epoch;
+use model::task::State;
+use model::{AgentName, GoalId, Role, TaskId, TaskSpec};
+use store::agent::{Agent, Incarnation, Registered, Status as AgentStatus};
+use store::goal::{Goal, Planning};
+use store::task::Task;
+use unicode_width::UnicodeWidthStr;
+
+use super::gather::{Attempt, Facts, Node, Queue, Worker};
+use super::render::text;
+use super::why::{Explanation, Verdict, explain};
+use crate::cli::text::Paint;
+
+fn id(text: &str) -> TaskId {
+    TaskId::new(text).unwrap()
+}
+
+fn now() -> Timestamp {
+    "2026-03-18T10:15:30Z".parse().unwrap()
+}
+
+fn at(seconds: i64) -> Option<String> {
+    Some((now() + jiff::SignedDuration::from_secs(seconds)).to_string())
+}
+
+/// A task in that state and nothing else said of it.
+pub(crate) fn task(name: &str, status: State) -> Task {
+    Task {
+        id: id(name),
+        goal: GoalId::new("goal-001").unwrap(),
+        status,
+        spec: Some(TaskSpec::new(id(name), format!("Title of {name}"))),
+        priority: 0,
+        role: None,
+        owner: None,
+        lease_expires: None,
+        progress: None,
+        artifacts: None,
+        last_error: None,
+        reason: None,
+        not_before: None,
+        epoch: Epoch(0),
+        attempt: 0,
+        failures: 0,
+        losses: 0,
+        max_attempts: 3,
+        waiting: 0,
+        generation: 1,
+        started: None,
+        finished: None,
+    }
+}
+
+fn goal(status: Status) -> Goal {
+    Goal {
+        id: GoalId::new("goal-001").unwrap(),
+        status,
+        title: String::new(),
+        spec_hash: String::new(),
+        generation: 1,
+        created: None,
+        finished: None,
+        reason: None,
+        tasks: 3,
+        counts: Counts::default(),
+        reparses: 0,
+        planning: Planning::default(),
+        difference: None,
+        problem: None,
+        declared: true,
+    }
+}
+
+fn worker(name: &str, phase: Phase, on: Option<&str>) -> Worker {
+    let name = AgentName::new(name).unwrap();
+    let role = name.default_role();
+    let goal = GoalId::new("goal-001").unwrap();
+    let alive = matches!(phase, Phase::Running | Phase::Draining);
+    let registered = alive.then(|| Registered {
+        pid: 7,
+        host: "box".into(),
+        start_time: 1,
+        incarnation: Incarnation(1),
+        timestamp: String::new(),
+        role: Some(role.clone()),
+        goal: Some(goal.clone()),
+        spec_hash: String::new(),
+        beat: 1,
+        task: on.map(|task| (id(task), Epoch(1))),
+    });
+    let status = AgentStatus { phase: Some(phase), ..AgentStatus::default() };
+    let agent = Agent { name, registered, heartbeat: None, status, paused: false };
+    Worker { agent, goal: Some(goal), role: Some(role), declared: Some(true) }
+}
+
+fn facts(task: Task) -> Facts {
+    Facts {
+        now: now(),
+        goal: Some(goal(Status::Active)),
+        nodes: BTreeMap::new(),
+        cut: false,
+        workers: Vec::new(),
+        queue: None,
+        errors: Vec::new(),
+        log: None,
+        done_by: None,
+        task,
+    }
+}
+
+/// A blocked `task-009` before which these stand, each with what it waits for.
+fn blocked(nodes: &[(Task, &[&str])]) -> Facts {
+    let mut facts = facts(task("task-009", State::Blocked));
+    for (task, open) in nodes {
+        let open = open.iter().map(|name| id(name)).collect();
+        facts.nodes.insert(task.id.clone(), Node { task: Some(task.clone()), open });
+    }
+    facts
+}
+
+fn me(open: &'static [&'static str]) -> (Task, &'static [&'static str]) {
+    (task("task-009", State::Blocked), open)
+}
+
+fn ready(workers: Vec<Worker>) -> Facts {
+    let mut it = task("task-002", State::Ready);
+    it.role = Role::new("analysis").ok();
+    let mut facts = facts(it);
+    facts.workers = workers;
+    facts.queue = Some(Queue { before: 0, same_priority: 0 });
+    facts
+}
+
+fn show(facts: &Facts) -> String {
+    text(&explain(facts), 80, Paint { on: false })
+}
+
+fn verdict(facts: &Facts) -> Verdict {
+    explain(facts).verdict
+}
+
+#[test]
+fn blocked_task_should_be_explained_down_to_the_failure() {
+    let mut failed = task("task-001", State::Failed);
+    failed.reason = Some("exit code 1".into());
+    let mut running = task("task-003", State::Running);
+    running.owner = AgentName::new("research_agent").ok();
+    running.started = at(-12);
+    let facts = blocked(&[
+        me(&["task-002", "task-003"]),
+        (task("task-002", State::Blocked), &["task-001"]),
+        (failed, &[]),
+        (running, &[]),
+    ]);
+    assert_eq!(verdict(&facts), Verdict::Stuck);
+    insta::assert_snapshot!(show(&facts), @"");
+}
+
+#[test]
+fn blocked_task_should_name_what_runs_or_waits_before_it() {
+    let running = task("task-001", State::Running);
+    let facts = blocked(&[me(&["task-001"]), (running, &[])]);
+    assert_eq!(verdict(&facts), Verdict::WaitsForDependencies);
+    assert!(show(&facts).contains("Being worked on: task-001"), "{}", show(&facts));
+    let facts = blocked(&[me(&["task-001"]), (task("task-001", State::Ready), &[])]);
+    assert!(show(&facts).contains("Next: see `orch explain task-001`"), "{}", show(&facts));
+}
+
+#[test]
+fn blocked_task_without_open_dependencies_should_be_said_to_become_ready() {
+    assert_eq!(verdict(&blocked(&[me(&[])])), Verdict::BecomesReady);
+}
+
+#[test]
+fn blocked_task_should_show_a_shared_dependency_once() {
+    let facts = blocked(&[
+        me(&["task-001", "task-002"]),
+        (task("task-001", State::Blocked), &["task-003"]),
+        (task("task-002", State::Blocked), &["task-003"]),
+        (task("task-003", State::Ready), &[]),
+    ]);
+    let shown = show(&facts);
+    assert_eq!(shown.matches("see above").count(), 1, "{shown}");
+    let Explanation { blockers, .. } = explain(&facts);
+    assert_eq!(blockers.iter().filter(|b| b.root).count(), 1);
+}
+
+#[test]
+fn blocked_task_should_name_what_is_missing() {
+    let mut facts = blocked(&[me(&["task-001"])]);
+    facts.nodes.insert(id("task-001"), Node { task: None, open: Vec::new() });
+    assert_eq!(verdict(&facts), Verdict::Stuck);
+    assert!(show(&facts).contains("cannot be found in Redis"), "{}", show(&facts));
+}
+
+#[test]
+fn ready_task_should_say_that_no_agent_has_its_role() {
+    let facts = ready(vec![worker("research_agent", Phase::Running, None)]);
+    assert_eq!(verdict(&facts), Verdict::NoAgent);
+    insta::assert_snapshot!(show(&facts), @"");
+}
+
+#[test]
+fn ready_task_should_say_who_is_busy_and_what_comes_first() {
+    let mut facts = ready(vec![
+        worker("research_agent", Phase::Running, None),
+        worker("analysis_agent", Phase::Running, Some("task-004")),
+    ]);
+    facts.queue = Some(Queue { before: 2, same_priority: 1 });
+    assert_eq!(verdict(&facts), Verdict::AgentsBusy);
+    insta::assert_snapshot!(show(&facts), @"");
+}
+
+#[test]
+fn ready_task_should_tell_paused_from_dead_agents() {
+    let mut paused = worker("analysis_agent", Phase::Running, None);
+    paused.agent.paused = true;
+    let facts = ready(vec![paused]);
+    assert_eq!(verdict(&facts), Verdict::AgentsPaused);
+    assert!(show(&facts).contains("write RESUME into the heartbeat file of analysis_agent"));
+    let mut crashing = worker("analysis_agent", Phase::CrashLoop, None);
+    crashing.agent.status.last_exit = Some("signal 9".into());
+    crashing.agent.status.next_start = at(12);
+    let facts = ready(vec![crashing]);
+    assert_eq!(verdict(&facts), Verdict::AgentsAway);
+    let shown = show(&facts);
+    assert!(
+        shown.contains("crashes again and again after signal 9; next start in 12 s"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn ready_task_should_say_when_it_is_tried_again() {
+    let mut facts = ready(vec![worker("analysis_agent", Phase::Running, None)]);
+    facts.task.not_before = at(4);
+    facts.task.attempt = 1;
+    facts.task.failures = 1;
+    facts.task.last_error = Some("exit code 1".into());
+    assert_eq!(verdict(&facts), Verdict::WaitsForRetry);
+    let shown = show(&facts);
+    assert!(shown.contains("Next: it is tried again in 4.0 s; 2 attempts are left"), "{shown}");
+    facts.task.not_before = at(-4);
+    assert_eq!(verdict(&facts), Verdict::AboutToStart);
+}
+
+#[test]
+fn ready_task_should_say_that_its_goal_holds_it() {
+    let mut facts = ready(vec![worker("analysis_agent", Phase::Running, None)]);
+    for status in [Status::Draft, Status::Failed, Status::Complete] {
+        facts.goal = Some(goal(status));
+        assert_eq!(verdict(&facts), Verdict::GoalNotActive, "{status}");
+    }
+    facts.goal = None;
+    assert_eq!(verdict(&facts), Verdict::GoalNotActive);
+}
+
+#[test]
+fn running_task_should_say_who_runs_it_and_until_when() {
+    let mut it = task("task-001", State::Running);
+    it.owner = AgentName::new("research_agent").ok();
+    it.started = at(-12);
+    it.lease_expires = at(25);
+    it.attempt = 3;
+    it.failures = 1;
+    it.losses = 1;
+    it.progress = Some("half of it".into());
+    let mut facts = facts(it);
+    facts.log = Some(".orch/logs/task-001/3.log".into());
+    assert_eq!(verdict(&facts), Verdict::Runs);
+    insta::assert_snapshot!(show(&facts), @"");
+    facts.task.lease_expires = at(-3);
+    assert_eq!(verdict(&facts), Verdict::HolderSilent);
+}
+
+#[test]
+fn done_task_should_say_what_was_made_and_by_whom() {
+    let mut it = task("task-001", State::Done);
+    it.attempt = 1;
+    it.finished = at(-90);
+    it.artifacts = Some(serde_json::json!(["lines.json", "a.svg"]));
+    let mut facts = facts(it);
+    facts.done_by = Some("research_agent".into());
+    insta::assert_snapshot!(show(&facts), @"");
+}
+
+#[test]
+fn failed_task_should_tell_every_attempt_and_how_to_retry() {
+    let mut it = task("task-001", State::Failed);
+    it.attempt = 2;
+    it.failures = 2;
+    it.max_attempts = 2;
+    it.reason = Some("exit code 1".into());
+    let mut facts = facts(it);
+    facts.errors = vec![
+        Attempt {
+            attempt: 2,
+            agent: "b".into(),
+            time: "2026-03-18T10:14:00.000000Z".into(),
+            error: "exit code 1\nsh: nope\x1b[2J".into(),
+        },
+        Attempt { attempt: 1, ..Attempt::default() },
+    ];
+    insta::assert_snapshot!(show(&facts), @"");
+}
+
+#[test]
+fn explanation_should_fit_and_be_printable() {
+    let long = "y".repeat(64);
+    let mut it = task(&long, State::Failed);
+    it.reason = Some("\x1b[2J word ".repeat(30));
+    it.spec.as_mut().unwrap().title = "日本 \x07".repeat(40);
+    let shown = show(&facts(it));
+    assert!(shown.lines().all(|line| line.width() <= 80 || line.contains(&long)), "{shown}");
+    assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+    assert!(shown.lines().last().unwrap().contains("orch retry") || shown.contains("Next:"));
+}
