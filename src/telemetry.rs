@@ -323,7 +323,7 @@ mod tests {
             &said,
             "",
         );
-        insta::assert_snapshot!(shown, @"");
+        insta::assert_snapshot!(shown, @"2024-03-18 10:15:24 INFO runtime: [research_agent] Acquired lock for task task-001");
         let said = Said {
             message: "DAG created for goal goal-001: 5 nodes, 4 edges".into(),
             fields: vec![("goal", "goal-001".into()), ("nodes", "5".into())],
@@ -331,7 +331,7 @@ mod tests {
         };
         let shown =
             lines(LogStyle::Concise, None).line(at(), Level::INFO, "dag_controller", &said, "");
-        insta::assert_snapshot!(shown, @"");
+        insta::assert_snapshot!(shown, @"2024-03-18 10:15:24 INFO orchestrator: DAG created for goal goal-001: 5 nodes, 4 edges");
     }
 
     #[test]
@@ -351,7 +351,7 @@ mod tests {
             &claimed(),
             " key=x",
         );
-        insta::assert_snapshot!(shown, @"");
+        insta::assert_snapshot!(shown, @r#"2024-03-18T10:15:24.120Z INFO event=task-acquired component=runtime agent=research_agent task=task-001 attempt=2 key=x msg="Acquired lock for task task-001""#);
     }
 
     #[test]

@@ -53,7 +53,6 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("redis", &["store", "testkit"]),
     ("backoff", &["reconcile"]),
     ("petgraph", &["model"]),
-    ("rustix", &["process", "control-files", "sysg-orchestrator"]),
 ];
 
 fn metadata() -> Metadata {

@@ -195,7 +195,7 @@ mod tests {
             "task-retry",
             &[("epoch", "17"), ("reason", "exit\x1b 1"), ("task", "t1"), ("goal", "g"), ("x", "")],
         );
-        insta::assert_snapshot!(text(&event, Paint { on: false }), @"");
+        insta::assert_snapshot!(text(&event, Paint { on: false }), @r#"2026-03-18 10:15:30.123 task-retry       goal=g task=t1 reason="exit\u{1b} 1" epoch=17"#);
         let json = line(&event, Format::Json, Paint { on: true });
         assert!(!json.contains('\x1b') && json.ends_with("}\n"), "{json}");
     }

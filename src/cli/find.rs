@@ -34,6 +34,7 @@ async fn ambiguous(store: &Store, text: &str, ids: &[TaskId]) -> anyhow::Result<
         let goal = store.task(id).await?.map(|task| task.goal);
         forms.push(goal.map_or_else(|| id.to_string(), |goal| unique_form(&goal, id)));
     }
+    forms.sort();
     Ok(Failure::not_found(format!(
         "{} tasks are called `{}`: say {}",
         ids.len(),

@@ -114,11 +114,7 @@ fn start(args: Vec<OsString>) -> anyhow::Result<Exit> {
 
 fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = match verb {
-        Verb::Run(args) => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(args.threads()).thread_name("orch");
-            builder
-        }
+        Verb::Run(args) => args.runtime(),
         Verb::Status(_)
         | Verb::Tasks(_)
         | Verb::Explain(_)

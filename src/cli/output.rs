@@ -218,7 +218,10 @@ mod tests {
     #[test]
     fn error_should_be_told_with_its_causes_and_without_control_characters() {
         let error = anyhow::anyhow!("disk\x1b[2J full").context("cannot write x");
-        insta::assert_snapshot!(chain(&error), @"");
+        insta::assert_snapshot!(chain(&error), @r"
+        error: cannot write x
+          because: disk\u{1b}[2J full
+        ");
         assert_eq!(exit_of(&error), Exit::Negative);
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use model::agent::LogLevel;
 use model::{AgentName, GoalId, Role};
 use store::lead::Controller;
+use tokio::runtime::Builder;
 
 use super::args::{Globals, interval, wait};
 use super::connect::{self, Target, Variables};
@@ -207,13 +208,18 @@ enum Settings {
 }
 
 impl Args {
-    /// How many threads the program works with. Two are enough for an agent, one of
-    /// which is never busy, so that its signs of life are in time.
-    pub(crate) fn threads(&self) -> usize {
-        let most = std::thread::available_parallelism().map_or(2, usize::from);
+    /// The runtime that the program works with. An agent has but its main thread:
+    /// what it starts dies with the thread that started it, and nothing that it does
+    /// itself takes long.
+    pub(crate) fn runtime(&self) -> Builder {
         match self.role {
-            ProcessRole::Agent => 2,
-            ProcessRole::Orchestrator => most.clamp(2, 4),
+            ProcessRole::Agent => Builder::new_current_thread(),
+            ProcessRole::Orchestrator => {
+                let most = std::thread::available_parallelism().map_or(2, usize::from);
+                let mut builder = Builder::new_multi_thread();
+                builder.worker_threads(most.clamp(2, 4)).thread_name("orch");
+                builder
+            }
         }
     }
 
@@ -269,9 +275,6 @@ impl Args {
             )));
         }
         let sysg = self.orchestrator.sysg.as_deref().map(connect::absolute).transpose()?;
-        if let Some(sysg) = sysg.as_deref().filter(|path| !path.is_file()) {
-            return Err(Failure::usage(format!("--sysg {} is no file", sysg.display())));
-        }
         let mut controllers = self.orchestrator.controllers.clone();
         controllers.sort();
         controllers.dedup();

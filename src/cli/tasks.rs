@@ -13,7 +13,7 @@ use super::args::{Globals, Output};
 use super::connect::Session;
 use super::output::{self, Screen};
 use super::status::since;
-use super::text::{Column, Paint, Table, Tone, count, span};
+use super::text::{Column, Paint, Table, Tone, count, first_line, span};
 use super::{Exit, find};
 
 /// Naming what a blocked task waits for costs a question each: beyond this many, the
@@ -163,7 +163,7 @@ fn note(row: &Row, now: Timestamp) -> Option<(String, Tone)> {
         State::Ready => {
             let due = task.not_before.as_ref().and_then(|text| text.parse::<Timestamp>().ok());
             let wait = due.map(|due| since(due, now)).filter(|wait| !wait.is_zero());
-            let wait = wait.map(|wait| format!("not before {}", span(wait)));
+            let wait = wait.map(|wait| format!("due in {}", span(wait)));
             let parts: Vec<String> = task.reason.iter().cloned().chain(wait).collect();
             (!parts.is_empty()).then(|| (parts.join("; "), Tone::Faint))
         }
@@ -171,7 +171,7 @@ fn note(row: &Row, now: Timestamp) -> Option<(String, Tone)> {
         State::Done => None,
         State::Failed => {
             let why = task.reason.clone().or_else(|| task.last_error.clone());
-            why.map(|why| (why, Tone::Bad))
+            why.map(|why| (first_line(&why), Tone::Bad))
         }
     }
 }
@@ -218,7 +218,17 @@ mod tests {
 
     #[test]
     fn tasks_should_say_what_each_waits_for() {
-        insta::assert_snapshot!(text(&rows(), false, now(), 80, Paint { on: false }), @"");
+        insta::assert_snapshot!(text(&rows(), false, now(), 80, Paint { on: false }), @r"
+        ID        STATE    PRIO  ROLE      OWNER           TRY  TITLE
+        task-001  running    10  -         research_agent    2  Title of task-001
+        task-002  ready       0  analysis  -                 0  Title of task-002
+          attempt 1 failed; it is tried again; due in 4.5 s
+        task-003  blocked     0  -         -                 0  Title of task-003
+          waits for task-001, task-002
+        task-004  done        0  -         -                 0  Evil \u{1b}[2J\ntitle E…
+        task-005  failed      0  -         -                 0  Title of task-005
+          exit code 1
+        ");
     }
 
     #[test]

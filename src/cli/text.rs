@@ -39,6 +39,15 @@ pub(crate) fn safe_lines(text: &str) -> String {
     out
 }
 
+/// The first line of `text`, with `…` where there is more.
+pub(crate) fn first_line(text: &str) -> String {
+    let text = text.trim();
+    match text.split_once('\n') {
+        Some((first, _)) => format!("{} …", first.trim_end()),
+        None => text.to_owned(),
+    }
+}
+
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -73,18 +82,30 @@ fn pad(text: &str, columns: usize, right: bool) -> String {
     if right { format!("{blank}{text}") } else { format!("{text}{blank}") }
 }
 
-/// Breaks `text` at blanks into lines of at most `columns`; a longer word keeps its line.
+/// Breaks `text` at blanks into lines of at most `columns`. What stands in backticks is a
+/// command to be copied and counts as one word; a word that is longer keeps its line.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
+    let mut word = String::new();
+    let mut quoted = false;
+    for c in text.chars().chain([' ']) {
+        quoted ^= c == '`';
+        if !c.is_whitespace() || (quoted && word.width() < columns) {
+            word.push(c);
+            continue;
+        }
+        let word = std::mem::take(&mut word);
         match lines.last_mut() {
+            _ if word.is_empty() => {}
             Some(line) if line.width() + 1 + word.width() <= columns => {
                 line.push(' ');
-                line.push_str(word);
+                line.push_str(&word);
             }
-            Some(_) | None => lines.push(word.to_owned()),
+            Some(_) | None => lines.push(word),
         }
     }
+    // A backtick that is not closed.
+    lines.extend((!word.is_empty()).then_some(word));
     lines
 }
 
@@ -322,6 +343,7 @@ mod tests {
         assert!(shown.contains("\\u{1b}[2J"), "{shown}");
         assert_eq!(safe_lines("a\tb\r\nc\x07\n"), "a\tb\nc\\u{7}\n");
         assert_eq!(safe("ä 日本 ✓"), "ä 日本 ✓");
+        assert_eq!((first_line("a\r\nb").as_str(), first_line("a\n").as_str()), ("a …", "a"));
     }
 
     #[test]
@@ -330,6 +352,14 @@ mod tests {
         assert_eq!(fit("abc", 3), "abc");
         assert_eq!(fit("abcd", 3), "ab…");
         assert_eq!(fit("abcd", 0), "");
+    }
+
+    #[test]
+    fn command_should_not_be_broken() {
+        let lines = wrap("see why with `orch explain task-001` and then", 24);
+        assert_eq!(lines, ["see why with", "`orch explain task-001`", "and then"]);
+        assert_eq!(wrap("a `b c", 80), ["a", "`b c"]);
+        assert_eq!(wrap("  ", 80), Vec::<String>::new());
     }
 
     #[test]
@@ -363,6 +393,11 @@ mod tests {
         table.note("why: something happened", Tone::Bad);
         let text = table.render(2, 40, PLAIN);
         assert!(text.lines().all(|line| line.width() <= 40), "{text}");
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r"
+        ID              N  TITLE
+        task-1          7  short
+        a-much-lo…  12345  long long long lon…
+          why: something happened
+        ");
     }
 }

@@ -2,7 +2,13 @@
 //! signals. Each test has a project, a home and a Redis of its own, and asserts the
 //! state of the world.
 
+mod bad_input;
+mod failing;
+mod directives;
+mod editing;
 mod recovery;
+mod sharing;
+mod scale;
 mod shutdown;
 mod standby;
 mod support;

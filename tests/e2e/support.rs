@@ -29,6 +29,7 @@ pub(crate) struct Builder {
     orchestrator_args: Vec<String>,
     env: Vec<(String, String)>,
     children: u32,
+    knows_sysg: bool,
 }
 
 /// A running fleet. All of its processes are killed on drop.
@@ -46,6 +47,7 @@ pub(crate) fn fleet(instructions: impl Into<String>) -> Builder {
         orchestrator_args: Vec::new(),
         env: Vec::new(),
         children: 300,
+        knows_sysg: true,
     }
 }
 
@@ -101,6 +103,12 @@ impl Builder {
         fleet
     }
 
+    /// As [`Builder::start`], where an argument of ours names another sysg.
+    pub(crate) async fn start_without_sysg(mut self) -> Fleet {
+        self.knows_sysg = false;
+        self.start().await
+    }
+
     /// Writes the project without starting it.
     pub(crate) async fn write(self) -> Fleet {
         let redis_port = free_port();
@@ -132,9 +140,10 @@ impl Builder {
             self.lease_ttl,
             "--grace",
             "3",
-            "--sysg",
-            sysg.to_str().unwrap(),
         ];
+        if self.knows_sysg {
+            exec.extend(["--sysg", sysg.to_str().unwrap()]);
+        }
         exec.extend(self.orchestrator_args.iter().map(String::as_str));
         let url = format!("redis://127.0.0.1:{redis_port}");
         if !exec.contains(&"--redis-url") {
@@ -326,6 +335,25 @@ impl Fleet {
             .map(|found| found.identity)
             .filter(|identity| mine.contains(identity))
             .collect()
+    }
+
+    /// Kills the only orchestrator and waits until another one leads.
+    pub(crate) async fn kill_orchestrator(&self) {
+        let before = wait_until("an orchestrator runs", DEADLINE, || async {
+            match self.orchestrators()[..] {
+                [only] => Ok(only),
+                ref other => Err(format!("{other:?}\n{}", self.log())),
+            }
+        })
+        .await;
+        let terms = self.events("leader").await.len();
+        signal(before, Signal::KILL);
+        wait_until("another orchestrator leads", DEADLINE, || async {
+            let (led, now) = (self.events("leader").await.len(), self.orchestrators());
+            let leads = led > terms && !now.is_empty() && !now.contains(&before);
+            if leads { Ok(()) } else { Err(format!("{led} {now:?}\n{}", self.log())) }
+        })
+        .await;
     }
 
     /// What these processes are, for a message of a test that fails.

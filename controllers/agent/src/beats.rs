@@ -56,7 +56,8 @@ mod tests {
     fn gap_between_two_looks_should_start_the_count_over() {
         let (mut beats, start) = (Beats::new(15 * SECOND), Instant::now());
         let name = AgentName::new("a").unwrap();
-        let mut look = |pulse, at| beats.look_at(&name, (Incarnation(1), pulse), start + at * SECOND);
+        let mut look =
+            |pulse, at| beats.look_at(&name, (Incarnation(1), pulse), start + at * SECOND);
         assert_eq!(look(1, 0), Duration::ZERO);
         assert_eq!(look(1, 15), 15 * SECOND);
         assert_eq!(look(1, 29), 29 * SECOND);

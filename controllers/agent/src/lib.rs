@@ -44,7 +44,6 @@ pub mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use model::agent::Phase;
 use model::{AgentName, AgentSpec, Declared};
@@ -209,7 +208,8 @@ impl<S: Supervisor> reconcile::Reconciler for Reconciler<S> {
         // Before the read: a beat is at least as old as this says, never younger.
         let now = Instant::now();
         let records = self.parts.store.agents().await?;
-        let listed: BTreeSet<AgentName> = records.iter().map(|record| record.name.clone()).collect();
+        let listed: BTreeSet<AgentName> =
+            records.iter().map(|record| record.name.clone()).collect();
         self.beats().retain(|name| listed.contains(name));
         let mut due = Vec::new();
         for record in records {
@@ -237,7 +237,9 @@ impl<S: Supervisor> reconcile::Reconciler for Reconciler<S> {
             Phase::Restarting | Phase::CrashLoop => {
                 self.memories().get(name).map(|memory| memory.start_in(Instant::now()))
             }
-            Phase::Pending | Phase::Starting | Phase::Running | Phase::Draining | Phase::Gone => None,
+            Phase::Pending | Phase::Starting | Phase::Running | Phase::Draining | Phase::Gone => {
+                None
+            }
         };
         Ok([plan.look_again, wait].into_iter().flatten().fold(outcome, Outcome::again_after))
     }

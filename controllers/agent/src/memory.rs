@@ -129,8 +129,8 @@ impl Memory {
         }
         let dead: Vec<Identity> =
             self.known.keys().filter(|process| !is_alive(process)).copied().collect();
-        let holds = holder
-            .is_some_and(|(process, _)| self.knows(&process) && !dead.contains(&process));
+        let holds =
+            holder.is_some_and(|(process, _)| self.knows(&process) && !dead.contains(&process));
         if holds {
             self.backoff.healthy(well);
         }

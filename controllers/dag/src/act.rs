@@ -45,9 +45,7 @@ impl<P: Planner> Goals<P> {
                     self.memory.of(id, |notes| notes.work = None);
                     Outcome::acted()
                 }
-                Step::Accept { target, settle } => {
-                    self.accept(id, seen, &target, settle).await?
-                }
+                Step::Accept { target, settle } => self.accept(id, seen, &target, settle).await?,
                 Step::Record { target, attempts, error, give_up } => {
                     self.record(id, &target, attempts, &error, give_up).await?
                 }
@@ -252,7 +250,8 @@ fn why_failed(tasks: &[Task], blocked: u64) -> String {
         .iter()
         .map(|task| {
             let reason = task.reason.as_deref().or(task.last_error.as_deref());
-            let reason = shortened(reason.unwrap_or("no reason was given"), LONGEST_TASK_REASON_CHARS);
+            let reason =
+                shortened(reason.unwrap_or("no reason was given"), LONGEST_TASK_REASON_CHARS);
             format!("{} failed: {reason}", task.id)
         })
         .collect();

@@ -1,12 +1,12 @@
 //! The DAG controller: declared goals, their plans, and where they stand.
 //!
 //! # Flow
-//! The key is a goal's id. Each pass reads the goal ([`observe`]), decides
-//! ([`plan`], pure) and acts ([`act`]):
+//! The key is a goal's id. Each pass reads the goal (`observe.rs`), decides
+//! (`plan.rs`, pure) and acts (`act.rs`):
 //! - declared and unknown: it becomes a draft; no longer declared: that is noted, and
 //!   all it has done stays as its history.
 //! - no plan for what is declared, or a `REPARSE` that was not served: the
-//!   [`Planner`] makes one *beside* the passes ([`work`]), one at a time per goal; a
+//!   [`Planner`] makes one *beside* the passes (`work.rs`), one at a time per goal; a
 //!   later pass puts it in force. Failures are counted in Redis, wait longer each
 //!   time, and end after [`MAX_ATTEMPTS`]; a refusal ends them at once. Then the
 //!   goal shows why, until its declaration changes or somebody writes `REPARSE`.
@@ -40,8 +40,9 @@
 //! - An attempt is counted when it has failed. Who kills the orchestrator during
 //!   each attempt has it planned again and again.
 //! - How many goals are planned at a time is bounded by the planner alone.
-//! - A queue entry without its task looks like drift that no repair mends: it is
-//!   told once, and looked at again when the figures change.
+//! - Drift that a repair does not mend, such as a circle that somebody wrote into
+//!   Redis by hand, becomes the goal's `problem` and is left alone until the figures
+//!   change: a repair reads the whole plan. `REPARSE` writes the plan anew.
 
 mod act;
 mod memory;
@@ -147,7 +148,7 @@ impl<P: Planner> Reconciler for Goals<P> {
     /// What is declared, and what was declared ever.
     async fn keys(&self) -> Result<Vec<GoalId>, Error> {
         let mut ids: BTreeSet<GoalId> = self.declared.borrow().goals.keys().cloned().collect();
-        
+        ids.extend(self.store.goal_ids().await?);
         Ok(ids.into_iter().collect())
     }
 

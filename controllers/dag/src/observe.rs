@@ -20,19 +20,27 @@ impl<P: Planner> Goals<P> {
     /// Reads all that deciding about `id` needs. One round trip where nothing is due.
     pub(crate) async fn observe(&self, id: &GoalId) -> Result<Snapshot, Error> {
         let declared = Arc::clone(&self.declared.borrow());
-        let desired = declared.goals.get(id).map(|spec| Desired {
-            spec_hash: spec.spec_hash.clone(),
-            title: spec.title.clone(),
-        });
+        let desired = declared
+            .goals
+            .get(id)
+            .map(|spec| Desired { spec_hash: spec.spec_hash.clone(), title: spec.title.clone() });
         let actual = self.store.goal(id).await?;
         let work = self.memory.of(id, |notes| notes.work.as_mut().map(Work::look));
         let mut seen = Snapshot { desired, actual, work, ..Snapshot::default() };
         if let (Some(desired), Some(goal)) = (&seen.desired, &seen.actual) {
             seen.hold = self.hold(goal, &plan::target(goal, &desired.spec_hash));
             seen.figures = self.figures(goal).await?;
-            seen.vain_repair = seen.figures.is_some()
-                && self.memory.of(id, |notes| notes.vain == seen.figures);
-            seen.problem = self.problem(goal, &declared).await?;
+            let vain = self.memory.of(id, |notes| {
+                if seen.figures.is_some() && notes.vain != seen.figures {
+                    notes.vain = None;
+                }
+                notes.vain
+            });
+            seen.vain_repair = vain.is_some();
+            seen.problem = match vain.as_ref().and_then(Figures::contradiction) {
+                Some(why) => Some(format!("{why}, and a repair changed nothing: write REPARSE")),
+                None => self.problem(goal, &declared).await?,
+            };
         }
         Ok(seen)
     }
@@ -94,11 +102,7 @@ impl<P: Planner> Goals<P> {
         Ok(problem)
     }
 
-    async fn diagnose(
-        &self,
-        goal: &Goal,
-        roles: &BTreeSet<Role>,
-    ) -> Result<Option<String>, Error> {
+    async fn diagnose(&self, goal: &Goal, roles: &BTreeSet<Role>) -> Result<Option<String>, Error> {
         if goal.status == Status::Complete {
             return Ok(None);
         }

@@ -76,7 +76,7 @@ pub(crate) struct Snapshot {
     pub(crate) hold: Duration,
     /// Read now and then, and whenever the goal's status is about to change.
     pub(crate) figures: Option<Figures>,
-    /// A repair found nothing to change although the figures were just these.
+    /// The figures contradict each other, and a repair found nothing to change.
     pub(crate) vain_repair: bool,
     /// What keeps tasks from running that no task can say.
     pub(crate) problem: Option<String>,

@@ -202,8 +202,8 @@ struct Plan {
     folders: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
     /// Real paths of files, and the wanted paths that lead there.
     files: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
-    /// Folders on the way to a wanted path that do not exist yet.
-    awaited: BTreeSet<PathBuf>,
+    /// Folders that do not exist yet, and the wanted paths that lie beyond.
+    awaited: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
 }
 
 impl Plan {
@@ -251,7 +251,7 @@ impl Plan {
                 if next == place {
                     self.files.entry(child).or_default().insert(wanted.to_owned());
                 } else {
-                    self.awaited.insert(child);
+                    self.awaited.entry(child).or_default().insert(wanted.to_owned());
                 }
                 self.folders.entry(real).or_default().insert(wanted.to_owned());
                 return;
@@ -313,11 +313,20 @@ impl State {
                 self.changed.extend(wanted.iter().cloned());
                 renew |= structural;
             }
-            renew |= structural && self.plan.awaited.contains(path);
-            // The folder itself went: its watch, too, or it follows the folder
-            // to its new place.
-            if structural && self.folders.remove(path).is_some() {
+            if !structural {
+                continue;
+            }
+            // What came and went before we looked must be reported, too: somebody
+            // may have read it in between.
+            if let Some(wanted) = self.plan.awaited.get(path) {
+                self.changed.extend(wanted.iter().cloned());
+                renew = true;
+            }
+            // The folder itself went: its watch must, too, or it follows the
+            // folder to its new place.
+            if self.folders.remove(path).is_some() {
                 let _ = self.watcher.unwatch(path);
+                self.changed.extend(self.plan.folders.get(path).into_iter().flatten().cloned());
                 renew = true;
             }
         }

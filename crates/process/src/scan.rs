@@ -90,15 +90,7 @@ pub(crate) fn pids() -> io::Result<impl Iterator<Item = u32>> {
 /// The NUL-separated texts of a file of `/proc/PID`; none where it is empty,
 /// gone or not ours to read.
 fn strings(pid: u32, file: &str) -> Vec<String> {
-    let mut looks = 0;
-    let bytes = loop {
-        let bytes = read(pid, file);
-        looks += 1;
-        if !bytes.is_empty() || looks > EXEC_LOOKS || !is_in_exec(pid) {
-            break bytes;
-        }
-        std::thread::sleep(EXEC_PAUSE);
-    };
+    let bytes = settled(pid, file).unwrap_or_default();
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
     if bytes.is_empty() {
         return Vec::new();
@@ -106,12 +98,27 @@ fn strings(pid: u32, file: &str) -> Vec<String> {
     bytes.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect()
 }
 
-/// A living process always has at least its program's name as an argument.
-fn is_in_exec(pid: u32) -> bool {
-    let is_living = |stat: Stat| stat.is_living() && !stat.is_of_kernel();
-    read(pid, "cmdline").is_empty() && Stat::read(pid).ok().flatten().is_some_and(is_living)
+/// Reads a file of `/proc/PID`, and again while it is empty for no other reason
+/// than an exec.
+fn settled(pid: u32, file: &str) -> io::Result<Vec<u8>> {
+    let mut was_settled = false;
+    for _ in 0..EXEC_LOOKS {
+        let bytes = read(pid, file)?;
+        // With arguments, an empty environment is a fact: but they appear one
+        // moment before it, so that it takes a second look to know.
+        if !bytes.is_empty() || was_settled {
+            return Ok(bytes);
+        }
+        let is_program = |stat: Stat| stat.is_living() && !stat.is_of_kernel();
+        if !Stat::read(pid)?.is_some_and(is_program) {
+            return Ok(bytes);
+        }
+        was_settled = !read(pid, "cmdline")?.is_empty();
+        std::thread::sleep(EXEC_PAUSE);
+    }
+    read(pid, file)
 }
 
-fn read(pid: u32, file: &str) -> Vec<u8> {
-    fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()
+fn read(pid: u32, file: &str) -> io::Result<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/{file}"))
 }

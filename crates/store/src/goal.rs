@@ -17,6 +17,9 @@ use crate::{keys, script};
 /// Delayed tasks that one promotion looks at.
 const PROMOTED_PER_CALL: usize = 1_000;
 
+/// Records that one step of a repair looks at: some tens of milliseconds of Redis' time.
+const REPAIR_CHUNK: usize = 2_000;
+
 /// A goal as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Goal {
@@ -264,8 +267,16 @@ impl Store {
     /// # Errors
     /// [`Error::NotLeader`], or Redis did not answer.
     pub async fn repair(&self, lead: &Lead, id: &GoalId) -> Result<u64, Error> {
-        let args = (self.now(), lead.controller(), lead.epoch().0, id.as_str());
-        self.call("repair a goal", &script::REPAIR, args).await?.led()?.number(0)
+        let what = "repair a goal";
+        let ids: Vec<String> = self.ask(what, cmd("HKEYS").arg(keys::dag(id, "nodes"))).await?;
+        let lead = (lead.controller(), lead.epoch().0);
+        let mut changes = 0;
+        for chunk in ids.chunks(REPAIR_CHUNK) {
+            let args = (self.now(), lead, id.as_str(), "", chunk);
+            changes += self.call(what, &script::REPAIR, args).await?.led()?.number(0)?;
+        }
+        let args = (self.now(), lead, id.as_str(), changes);
+        self.call(what, &script::REPAIR, args).await?.led()?.number(0)
     }
 }
 

@@ -217,7 +217,7 @@ fn pass(id: u64, direction: Direction, shared: &Shared) -> bool {
     let losing = matches!(mode, Mode::DropReplies | Mode::CutOnReply);
     if losing && direction == Direction::ToClient {
         if let Some(connection) = state.connections.get_mut(&id) {
-            
+            connection.lost_a_reply = true;
             if mode == Mode::CutOnReply {
                 connection.close();
             }

@@ -134,6 +134,16 @@ mod tests {
                 Check::fail("sysg", "not found", "install it"),
             ],
         };
-        insta::assert_snapshot!(text(&report, 80, Paint { on: false }), @"");
+        insta::assert_snapshot!(text(&report, 80, Paint { on: false }), @r"
+        ok    redis         7.0.15 at redis://127.0.0.1:6379, 0.2 ms per question
+        warn  persistence   nothing is kept\u{1b} on disk nothing is kept\u{1b} on disk
+                            nothing is kept\u{1b} on disk nothing is kept\u{1b} on disk
+                            nothing is kept\u{1b} on disk
+                            -> set appendonly yes
+        FAIL  sysg          not found
+                            -> install it
+
+        1 check failed, 1 warning
+        ");
     }
 }

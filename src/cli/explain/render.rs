@@ -1,8 +1,8 @@
 //! An explanation as text. Pure.
 
-use super::why::Explanation;
+use super::why::{Candidate, Explanation};
 use crate::cli::tasks::tone;
-use crate::cli::text::{Column, Paint, Table, Tone, fit, paragraph, safe};
+use crate::cli::text::{Paint, Tone, fit, paragraph, safe};
 
 /// How many failed attempts are told.
 const ERRORS: usize = 5;
@@ -46,7 +46,10 @@ fn listed(artifacts: &serde_json::Value) -> String {
         Some(items) => {
             let names: Vec<String> = items
                 .iter()
-                .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+                .map(|item| {
+                    let path = item.as_str().or_else(|| item.get("path")?.as_str());
+                    path.map_or_else(|| item.to_string(), str::to_owned)
+                })
                 .collect();
             if names.is_empty() { "nothing that was expected".to_owned() } else { names.join(", ") }
         }
@@ -70,22 +73,22 @@ fn agents(out: &mut String, e: &Explanation, width: usize, paint: Paint) {
     if e.agents.is_empty() {
         return;
     }
-    let mut table = Table::new(vec![
-        Column::left("AGENT", 28),
-        Column::left("ROLE", 16),
-        Column::left("DOES", 200),
-    ]);
+    let widest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0).min(28);
+    let role = |agent: &Candidate| agent.role.clone().unwrap_or_else(|| "-".to_owned());
+    let names = widest(&mut e.agents.iter().map(|agent| agent.agent.len()));
+    let roles = widest(&mut e.agents.iter().map(|agent| role(agent).len()));
     for agent in &e.agents {
+        let (name, role) = (fit(&agent.agent, names), fit(&role(agent), roles));
+        let lead = format!("    {name:<names$}  {role:<roles$}  ");
+        let doing = if agent.suitable { &agent.doing } else { "takes other roles" };
+        let mut lines = String::new();
+        paragraph(&mut lines, &lead, &safe(doing), width);
         let tone = if agent.suitable { Tone::Plain } else { Tone::Faint };
-        let doing =
-            if agent.suitable { agent.doing.clone() } else { "takes other roles".to_owned() };
-        table.row([
-            (agent.agent.clone(), tone),
-            (agent.role.clone().unwrap_or_else(|| "-".to_owned()), tone),
-            (doing, tone),
-        ]);
+        for line in lines.lines() {
+            out.push_str(&paint.tone(tone, line));
+            out.push('\n');
+        }
     }
-    out.push_str(&table.render(4, width, paint));
 }
 
 fn errors(out: &mut String, e: &Explanation, width: usize, paint: Paint) {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::gather::{Attempt, Facts, Node, Queue, Worker};
 use crate::cli::status::since;
-use crate::cli::text::{count, span};
+use crate::cli::text::{count, first_line, span};
 
 /// How deep the chain of what is waited for is shown.
 const DEPTH: usize = 8;
@@ -201,7 +201,8 @@ fn why_open(facts: &Facts, node: Option<&Node>) -> String {
         State::Blocked => format!("waits for {}", count(node.open.len() as u64, "task", "tasks")),
         State::Ready => match error {
             Some(error) => {
-                format!("waits for an agent after attempt {} failed: {error}", task.attempt)
+                let (attempt, error) = (task.attempt, first_line(error));
+                format!("waits for an agent after attempt {attempt} failed: {error}")
             }
             None => "waits for an agent".to_owned(),
         },
@@ -214,7 +215,7 @@ fn why_open(facts: &Facts, node: Option<&Node>) -> String {
             let why = task.reason.as_ref().or(error);
             why.map_or_else(
                 || "failed for good".to_owned(),
-                |why| format!("failed for good: {why}"),
+                |why| format!("failed for good: {}", first_line(why)),
             )
         }
     }
@@ -371,22 +372,19 @@ fn ready(facts: &Facts) -> Answer {
     if let Some(held) = goal_holds(facts) {
         return held;
     }
+    if let Some(reason) = &task.reason {
+        because.push(format!("It is ready again: {reason}."));
+    }
     let due = parse(task.not_before.as_ref()).map(|due| since(due, facts.now));
     if let Some(wait) = due.filter(|wait| !wait.is_zero()) {
-        if let Some(error) = &task.last_error {
-            because.push(format!("Attempt {} failed: {error}", task.attempt));
-        }
+        because.extend(
+            task.last_error.as_ref().map(|error| format!("Last error: {}", first_line(error))),
+        );
         because.push(format!("It may not be tried again for {}.", span(wait)));
         let left = task.max_attempts.saturating_sub(task.failures);
         let left = count(u64::from(left), "attempt is left", "attempts are left");
-        return answer(
-            Verdict::WaitsForRetry,
-            because,
-            format!("it is tried again in {}; {left}", span(wait)),
-        );
-    }
-    if let Some(reason) = &task.reason {
-        because.push(format!("It is ready again: {reason}."));
+        let next = format!("it is tried again in {}; {left}", span(wait));
+        return answer(Verdict::WaitsForRetry, because, next);
     }
     by_agents(facts, because)
 }
@@ -532,7 +530,7 @@ fn done(facts: &Facts) -> Answer {
 fn failed(facts: &Facts) -> Answer {
     let task = &facts.task;
     let reason = task.reason.as_ref().or(task.last_error.as_ref());
-    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    let reason = reason.map_or_else(String::new, |reason| format!(": {}", first_line(reason)));
     let when = ago(facts.now, task.finished.as_ref());
     let because =
         vec![format!("It failed for good{when}{reason}"), format!("Last: {}.", attempt_of(facts))];

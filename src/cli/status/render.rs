@@ -49,8 +49,8 @@ fn leadership(out: &mut String, view: &View, width: usize, paint: Paint) {
         }
     }
     if holders.is_empty() {
-        let none = "none leads: start one with `sysg start` or `orch run --role orchestrator`";
-        out.push_str(&paint.yellow(&format!("Orchestrator  {}\n", fit(none, width - 14))));
+        let none = "none leads: start one with `sysg start --daemonize`";
+        out.push_str(&format!("Orchestrator  {}\n", paint.yellow(none)));
     }
     for (leader, controllers) in holders {
         let who = format!(
@@ -89,7 +89,7 @@ fn one_goal(out: &mut String, goal: &Goal, now: Timestamp, width: usize, paint: 
     };
     let status = paint.tone(tone, &format!("{:<8}", goal.status.as_str()));
     let progress = format!("{done}/{total}");
-    let id = fit(goal.id.as_str(), width.saturating_sub(54).max(16));
+    let id = fit(goal.id.as_str(), width.saturating_sub(45 + progress.len().max(11)).max(12));
     out.push_str(&format!(
         "  {}  {status}  {}  {progress:>11}  {percent:>3}%\n",
         paint.bold(&format!("{id:<12}")),
@@ -249,8 +249,7 @@ fn controller(table: &mut Table, report: &ControllerReport, now: Timestamp) {
         )),
     ]);
     if age > STALE {
-        let text =
-            format!("no report since {} ago (pid {} on {})", span(age), report.pid, report.host);
+        let text = format!("no report for {} (pid {} on {})", span(age), report.pid, report.host);
         table.note(&text, Tone::Bad);
     }
     if report.panics + report.timeouts > 0 {

@@ -149,12 +149,60 @@ fn empty() -> View {
 #[test]
 fn status_should_show_everything_in_80_columns() {
     let shown = text(&full(), 80, PLAIN);
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @r"
+    Redis         redis://127.0.0.1:6379
+    Orchestrator  pid 4242 on box leads: agent, dag, lease, heartbeat
+    Standby       pid 5 on box stands by for 65 s
+
+    GOALS
+      goal-001      active    [########............]         4/10   40%
+        A health report
+        1 running, 2 ready, 3 blocked, 4 done
+      goal-002      failed    [##########..........]          1/2   50%
+        A health report
+        1 done, 1 failed
+        reason: task-007 failed for good and 1 task waits for it
+        planning failed after 2 attempts: no tasks pinned
+
+    AGENTS
+      NAME            STATE             PID  RESTARTS  TASK
+      research_agent  running          4300         0  task-003
+      analysis_agent  crash-loop          -         9  -
+        last end: signal 9
+        started again in 12 s
+      review_agent    running, paused    44         0  -
+
+    CONTROLLERS
+      NAME   STATE      LAST PASS  PASSES  FAILED  WAITS LONGEST
+      agent  running    1.2 s ago     120       0  -
+      dag    running    0.2 s ago     120       2  goal-002 for 4.0 s
+        1 panicked, 0 took too long
+        last error, 0.9 s ago: goal-002: panicked: x
+      lease  no report   40 s ago     120       0  -
+        no report since 40 s ago (pid 4242 on box)
+
+    PROBLEMS
+      error: INSTRUCTIONS.md:12:3: `Gaol` is no key of an agent
+        | - Gaol: goal-001
+        help: did you mean `Goal`?
+    ");
 }
 
 #[test]
 fn status_of_nothing_should_say_what_to_do() {
-    insta::assert_snapshot!(text(&empty(), 80, PLAIN), @"");
+    insta::assert_snapshot!(text(&empty(), 80, PLAIN), @r"
+    Redis         redis://127.0.0.1:6379
+    Orchestrator  none leads: start one with `sysg start` or `orch run --role orche…
+
+    GOALS
+      none yet: declare one under `## Goals` in INSTRUCTIONS.md
+
+    AGENTS
+      none yet: declare one under `## Agents` in INSTRUCTIONS.md
+
+    CONTROLLERS
+      no report yet
+    ");
 }
 
 #[test]

@@ -172,16 +172,8 @@ fn planner_should_be_followed_as_long_as_its_plan_is_wanted() {
             },
             "accept and settle h1#1",
         ),
-        (
-            "failed",
-            work(draft(), Progress::Failed(no())),
-            "record failure 1 for h1#0: no",
-        ),
-        (
-            "failed again",
-            work(after(1), Progress::Failed(no())),
-            "record failure 2 for h1#0: no",
-        ),
+        ("failed", work(draft(), Progress::Failed(no())), "record failure 1 for h1#0: no"),
+        ("failed again", work(after(1), Progress::Failed(no())), "record failure 2 for h1#0: no"),
         (
             "failed for the last time",
             work(after(2), Progress::Failed(no())),
@@ -190,11 +182,7 @@ fn planner_should_be_followed_as_long_as_its_plan_is_wanted() {
         ("refused", work(draft(), Progress::Refused(no())), "give up h1#0 after 1: no"),
         ("at work for something old", stale(Progress::Running), "stop planning"),
         ("being stopped", stale(Progress::Stopping), "nothing"),
-        (
-            "stopped",
-            stale(Progress::Stopped),
-            "discard what the planner left; start planning h1#0",
-        ),
+        ("stopped", stale(Progress::Stopped), "discard what the planner left; start planning h1#0"),
         (
             "done for something old",
             stale(Progress::Planned),

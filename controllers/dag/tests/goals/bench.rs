@@ -127,7 +127,10 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn new() -> Self {
-        let server = RedisServer::start();
+        Self::with(RedisServer::start()).await
+    }
+
+    pub(crate) async fn with(server: RedisServer) -> Self {
         let url: store::RedisUrl = server.url().parse().unwrap();
         let store = Store::new(&Options::from(url)).await.unwrap();
         let lead = lead(&store, Controller::Dag, "first").await;
@@ -262,8 +265,7 @@ impl Bench {
 
 /// The lead of `controller` for `holder`, whoever had it.
 pub(crate) async fn lead(store: &Store, controller: Controller, holder: &str) -> Lead {
-    let candidate =
-        Candidate { holder: holder.into(), pid: 1, start_time: 1, host: "here".into() };
+    let candidate = Candidate { holder: holder.into(), pid: 1, start_time: 1, host: "here".into() };
     let leaders = store.leaders().await.unwrap();
     let dead: Vec<_> = leaders.iter().map(|leader| (leader.controller, leader.pulse)).collect();
     match store.lead(&candidate, &[controller], &dead).await.unwrap() {
@@ -288,7 +290,9 @@ impl Worker {
         wait_until("a task", DEADLINE, || async {
             match self.claim().await {
                 Claim::Granted(grant) => Ok(*grant),
-                other => Err(format!("{other:?}")),
+                other @ (Claim::Empty | Claim::Held(_) | Claim::Taken | Claim::Fenced) => {
+                    Err(format!("{other:?}"))
+                }
             }
         })
     }

@@ -46,10 +46,8 @@ async fn first_plan_should_be_logged_as_the_reference_does() {
     }
     let (bench, log) = (Bench::new().await, Log::default());
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let _running = bench.run();
     bench.declare(join("A report"));

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use dag_controller::{PlanError, Planner};
 use model::{Dag, GoalId, GoalSpec};
+use tokio::sync::Semaphore;
 
 /// What one attempt does instead of planning.
 #[derive(Debug, Clone)]
@@ -12,6 +13,8 @@ pub(crate) enum Answer {
     Fail(&'static str),
     Panic,
     Hang,
+    /// Plans once the gate is opened.
+    Wait,
 }
 
 #[derive(Default)]
@@ -22,12 +25,23 @@ struct State {
     overlapped: bool,
 }
 
-#[derive(Clone, Default)]
-pub(crate) struct Scripted(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub(crate) struct Scripted(Arc<Mutex<State>>, Arc<Semaphore>);
+
+impl Default for Scripted {
+    fn default() -> Self {
+        Self(Arc::default(), Arc::new(Semaphore::new(0)))
+    }
+}
 
 impl Scripted {
     pub(crate) fn will(&self, goal: &GoalId, answers: &[Answer]) {
         self.0.lock().unwrap().script.entry(goal.clone()).or_default().extend(answers.to_vec());
+    }
+
+    /// Lets one that waits go on.
+    pub(crate) fn open(&self) {
+        self.1.add_permits(1);
     }
 
     /// How many attempts were begun for `goal`.
@@ -68,6 +82,7 @@ impl Planner for Scripted {
             Some(Answer::Fail(why)) => return Err(PlanError::failed(why)),
             Some(Answer::Panic) => panic!("as the test wants it"),
             Some(Answer::Hang) => std::future::pending::<()>().await,
+            Some(Answer::Wait) => self.1.acquire().await.unwrap().forget(),
             None => {}
         }
         let Some(pinned) = &goal.tasks else {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use model::goal::{Counts, Status};
 use store::lead::Controller;
-use testkit::{DEADLINE, wait_until};
+use testkit::{DEADLINE, RedisServer, wait_until};
 
 use crate::bench::{Bench, goal_id, lead, pinned};
 use crate::scripted::Answer;
@@ -45,28 +45,61 @@ async fn controller_whose_term_is_over_should_change_nothing() {
 }
 
 #[tokio::test]
+async fn plan_should_survive_a_redis_that_is_away_when_it_is_ready() {
+    let mut bench = Bench::with(RedisServer::options().append_only().start()).await;
+    let id = goal_id("goal-001");
+    bench.planner.will(&id, &[Answer::Wait]);
+    let running = bench.run();
+    bench.declare(pinned("goal-001", "Costly", &["a"]));
+    wait_until("the planner works", DEADLINE, || async {
+        if bench.planner.running(&id) == 1 { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    bench.server.kill9();
+    bench.planner.open();
+    wait_until("a pass that finds no Redis", DEADLINE, || async {
+        let snapshot = running.stats.snapshot();
+        if snapshot.failures > 0 { Ok(()) } else { Err(format!("{snapshot:?}")) }
+    })
+    .await;
+    assert_eq!(bench.planner.running(&id), 0);
+    bench.server.restart();
+    bench.until_status("goal-001", Status::Active).await;
+    assert_eq!(bench.planner.attempts(&id), 1);
+}
+
+#[tokio::test]
 async fn crash_after_any_step_should_be_harmless() {
+    const CHANGES: u64 = 12;
+    const CRASHES: u64 = 6;
     let (bench, id) = (Bench::new().await, goal_id("goal-001"));
-    for round in 0..60 {
-        // Every few rounds there is something to do again.
-        if round % 6 == 0 {
-            let tasks = ["a".to_owned(), format!("b{round}: a"), "c: a".to_owned()];
-            let tasks: Vec<&str> = tasks.iter().map(String::as_str).collect();
-            bench.declare(pinned("goal-001", &format!("Round {round}"), &tasks));
-            bench.planner.will(&id, &[Answer::Fail("not yet")]);
+    for change in 1..=CHANGES {
+        let fresh = format!("b{change}: a");
+        let spec = pinned("goal-001", &format!("Change {change}"), &["a", &fresh, "c: a"]);
+        bench.planner.will(&id, &[Answer::Fail("not yet")]);
+        bench.declare(spec.clone());
+        for crash in 0..CRASHES {
+            let running = bench.run();
+            // From before the first step to after the last, not the same twice.
+            let millis = crash * 12 + change;
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            drop(running);
         }
-        let running = bench.run();
-        tokio::time::sleep(Duration::from_millis(round % 17)).await;
-        drop(running);
+        let _running = bench.run();
+        let goal = bench
+            .until("goal-001", |goal| {
+                goal.spec_hash == spec.spec_hash && goal.planning.attempts == 0
+            })
+            .await;
+        // A plan that was in force already is not taken for another one.
+        assert_eq!((goal.status, goal.generation), (Status::Active, change));
+        let figures = bench.store.figures(&id).await.unwrap();
+        assert_eq!(figures.contradiction(), None);
+        assert_eq!(figures.counts, Counts { ready: 1, blocked: 2, ..Counts::default() });
     }
-    bench.declare(pinned("goal-001", "The end", &["a", "b: a", "c: a"]));
-    let _running = bench.run();
-    let goal = bench.until("goal-001", |goal| goal.title == "The end").await;
-    let figures = bench.store.figures(&id).await.unwrap();
-    assert_eq!((goal.status, figures.contradiction()), (Status::Active, None));
-    assert_eq!(figures.counts, Counts { ready: 1, blocked: 2, ..Counts::default() });
     assert_eq!(bench.store.repair(&bench.lead, &id).await.unwrap(), 0);
-    assert_eq!(bench.worker("one_agent", "goal-001").await.work().await, ["a", "b", "c"]);
+    let _running = bench.run();
+    assert_eq!(bench.worker("one_agent", "goal-001").await.work().await, ["a", "b12", "c"]);
     bench.until_status("goal-001", Status::Complete).await;
     assert!(!bench.planner.overlapped());
 }

@@ -103,6 +103,29 @@ async fn figures_changed_by_hand_should_be_repaired_before_anything_follows_from
 }
 
 #[tokio::test]
+async fn drift_that_no_repair_mends_should_be_shown_and_left_to_a_reparse() {
+    let bench = Bench::new().await;
+    let running = bench.run();
+    bench.declare(pinned(GOAL, "A chain", &["a", "b: a"]));
+    bench.until_status(GOAL, Status::Active).await;
+    // A circle, and a reason to look.
+    bench.redis_cli(&["HSET", "dag:goal-001:deps", "a", "[\"b\"]"]);
+    bench.redis_cli(&["HSET", "dag:goal-001:counts", "ready", "5"]);
+    let goal = bench.until(GOAL, |goal| goal.problem.is_some()).await;
+    let problem = goal.problem.unwrap();
+    assert!(problem.starts_with("tasks are blocked though nothing is left"), "{problem}");
+    let repairs = bench.events("goal-repair").await;
+    // Several times as long as it takes until the figures are looked at again.
+    bench.passes(&running, 30).await;
+    assert_eq!((bench.events("goal-repair").await, repairs), (2, 2));
+
+    bench.reparse(GOAL).await;
+    bench.until(GOAL, |goal| goal.generation == 2 && goal.problem.is_none()).await;
+    assert_eq!(bench.worker("one_agent", GOAL).await.work().await, ["a", "b"]);
+    bench.until_status(GOAL, Status::Complete).await;
+}
+
+#[tokio::test]
 async fn delayed_task_should_be_claimable_in_time_and_wake_an_idle_agent() {
     let bench = Bench::new().await;
     // Long, so that it is the due time that has it looked at.
@@ -111,7 +134,8 @@ async fn delayed_task_should_be_claimable_in_time_and_wake_an_idle_agent() {
     bench.declare(pinned(GOAL, "It stumbles", &["a"]));
     running.waker.wake(goal_id(GOAL));
     bench.until_status(GOAL, Status::Active).await;
-    let (busy, idle) = (bench.worker("busy_agent", GOAL).await, bench.worker("idle_agent", GOAL).await);
+    let (busy, idle) =
+        (bench.worker("busy_agent", GOAL).await, bench.worker("idle_agent", GOAL).await);
     let mut waiting = bench.store.waiting().unwrap();
     let grant = busy.claim_some().await;
     assert_eq!(idle.claim().await, Claim::Empty);

@@ -1,14 +1,22 @@
--- Recounts one goal and puts every task where its state says. It runs only when
+-- Puts every task of a goal where its state says and recounts them. It runs only when
 -- the controller found that the goal's figures cannot be right.
--- ARGV: now, controller, leader_epoch, goal
+-- ARGV: now, controller, leader_epoch, goal, changes, then ids
+--   with ids: looks at the records of these tasks; changes is ''
+--   without: the last step, after all ids; sets the queues and the counts right.
+--   changes is how many the steps before made
 -- Reply: repaired changes | fenced
--- Cost: the whole DAG; everything else waits meanwhile.
+-- Cost: the records of a chunk; then a few fields of every task. A large goal must not
+--   keep Redis busy for longer than others wait for an answer.
+-- Again: nothing is left to mend.
 if not leads(ARGV[2], ARGV[3]) then return {'fenced'} end
 local now = clock(ARGV[1])
 local goal = ARGV[4]
 local dag = 'dag:' .. goal
 local generation = call('HGET', 'goal:' .. goal, 'generation') or '0'
 local changes = 0
+
+local NUMBERS = {'priority', 'seq', 'max_attempts', 'waiting', 'attempt', 'failures', 'losses',
+  'generation'}
 
 -- What a task's record must hold for the other scripts to work on it.
 local function defaults(spec)
@@ -17,49 +25,59 @@ local function defaults(spec)
     failures = 0, losses = 0, generation = generation}
 end
 
-local function mend(id)
-  local t, key = task_of(id), 'task:' .. id
-  local readable, spec = pcall(cjson.decode, call('HGET', dag .. ':nodes', id))
-  local right = defaults(readable and type(spec) == 'table' and spec or {})
-  local held = call('HGET', 'leases', id)
-  if t.goal ~= goal or not LEGAL.known[t.status]
-    or (t.status == 'running' and (t.owner == '' or not tonumber(t.epoch))) then
-    -- The task's own record is gone, as after a deletion by hand: it starts anew,
-    -- above every epoch that somebody may still hold.
-    local epoch = math.max(tonumber(t.epoch) or 0, epoch_floor(),
-      tonumber(held and string.match(held, '^(%d+):') or '0'))
-    call('HSET', key, 'goal', goal, 'status', 'blocked', 'epoch', int(epoch))
-    call('HDEL', key, 'owner', 'lease_expires', 'settled', 'stale', 'not_before')
-    call('HDEL', 'leases', id)
-    for name, value in pairs(right) do
-      if t[name] == '' then call('HSET', key, name, value) end
-    end
-    return changes + 1
-  end
+-- The task's own record is gone, as after a deletion by hand: it starts anew, above
+-- every epoch that somebody may still hold.
+local function begin_anew(t, right, held)
+  local key = 'task:' .. t.id
+  local epoch = math.max(tonumber(t.epoch) or 0, epoch_floor(),
+    tonumber(held and string.match(held, '^(%d+):') or '0'))
+  call('HSET', key, 'goal', goal, 'status', 'blocked', 'epoch', int(epoch))
+  call('HDEL', key, 'owner', 'lease_expires', 'settled', 'stale', 'not_before')
+  call('HDEL', 'leases', t.id)
   for name, value in pairs(right) do
-    if name ~= 'role' and not tonumber(t[name]) then
-      call('HSET', key, name, value)
-      changes = changes + 1
-    end
+    if t[name] == '' then call('HSET', key, name, value) end
   end
-  if t.status == 'running' and not held then
-    call('HSET', 'leases', id, t.epoch .. ':0')
-    changes = changes + 1
-  end
-  return changes
 end
 
-local ids = call('HKEYS', dag .. ':nodes')
-for _, id in ipairs(ids) do changes = mend(id) end
-for _, id in ipairs(ids) do changes = changes + relink(id, now) end
+-- Whether something had to be mended.
+local function mend(t, spec_json, held)
+  local broken = t.goal ~= goal or not LEGAL.known[t.status]
+    or (t.status == 'running' and (t.owner == '' or not tonumber(t.epoch)))
+  local incomplete = false
+  for _, name in ipairs(NUMBERS) do incomplete = incomplete or not tonumber(t[name]) end
+  if broken or incomplete then
+    local readable, spec = pcall(cjson.decode, spec_json)
+    local right = defaults(readable and type(spec) == 'table' and spec or {})
+    if broken then begin_anew(t, right, held) end
+    for _, name in ipairs(NUMBERS) do
+      if not tonumber(t[name]) then call('HSET', 'task:' .. t.id, name, right[name]) end
+    end
+  elseif t.status == 'running' and not held then
+    call('HSET', 'leases', t.id, t.epoch .. ':0')
+    return true
+  end
+  return broken or incomplete
+end
 
-local counts, tasks = {}, {}
-for _, id in ipairs(ids) do
-  local t = task_of(id)
+for i = 6, #ARGV do
+  local id = ARGV[i]
+  local spec_json = call('HGET', dag .. ':nodes', id)
+  if spec_json then
+    if mend(task_of(id), spec_json, call('HGET', 'leases', id)) then changes = changes + 1 end
+    changes = changes + relink(id, now)
+  end
+end
+if #ARGV > 5 then return {'repaired', changes} end
+
+local tasks, counts, roles = {}, {}, {}
+for _, id in ipairs(call('HKEYS', dag .. ':nodes')) do
+  local t = fields('task:' .. id, 'status', 'role')
+  t.goal = goal
   tasks[id] = t
   counts[t.status] = (counts[t.status] or 0) + 1
-  if t.role ~= '' then changes = changes + call('SADD', dag .. ':roles', t.role) end
+  if t.role ~= '' then roles[t.role] = true end
 end
+for role in pairs(roles) do changes = changes + call('SADD', dag .. ':roles', role) end
 
 -- A READY task stands in one queue, and nothing else in any; the delayed come
 -- last, so that what stands in two is claimable.
@@ -82,9 +100,9 @@ for n, key in ipairs(queues) do
     end
   end
 end
-for _, id in ipairs(ids) do
-  if tasks[id].status == 'ready' and not queued[id] then
-    queue(tasks[id], now, 0)
+for id, t in pairs(tasks) do
+  if t.status == 'ready' and not queued[id] then
+    queue(task_of(id), now, 0)
     changes = changes + 1
   end
 end
@@ -95,5 +113,6 @@ for _, state in ipairs({'blocked', 'ready', 'running', 'done', 'failed'}) do
     changes = changes + 1
   end
 end
+changes = changes + tonumber(ARGV[5])
 emit('goal-repair', 'goal', goal, 'changes', changes)
 return {'repaired', changes}

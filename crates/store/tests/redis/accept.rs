@@ -280,7 +280,6 @@ async fn hundred_thousand_tasks_should_be_one_decision() {
         grant = granted(next.unwrap());
     }
 
-    let started = Instant::now();
     let mut tasks: Vec<TaskSpec> = many(100_000, 3).tasks().to_vec();
     tasks.push(spec("late"));
     let dag = many(100_000, 3);
@@ -288,7 +287,9 @@ async fn hundred_thousand_tasks_should_be_one_decision() {
         .flat_map(|n| dag.dependencies(n).iter().map(move |d| (n, *d as usize)))
         .map(|(n, d)| (dag.tasks()[n].id.clone(), dag.tasks()[d].id.clone()))
         .collect();
-    let difference = world.accept("g", Dag::new(tasks, &edges).unwrap()).await.unwrap();
+    let dag = Dag::new(tasks, &edges).unwrap();
+    let started = Instant::now();
+    let difference = world.accept("g", dag).await.unwrap();
     println!("one task added to 100,000 in {:?}", started.elapsed());
     assert_eq!(difference.summary(), "1 added (late)");
     let figures = world.store.figures(&goal("g")).await.unwrap();

@@ -1,6 +1,7 @@
 //! One Redis, one store whose clock stands where a test puts it, and short ways to
 //! say things.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use model::lease::Epoch;
@@ -84,6 +85,8 @@ pub(crate) fn candidate(holder: &str) -> Candidate {
 
 pub(crate) struct World {
     pub(crate) server: RedisServer,
+    /// For looking past the store.
+    connection: RefCell<Option<redis::Connection>>,
     pub(crate) store: Store,
     pub(crate) epoch: Epoch,
 }
@@ -97,7 +100,7 @@ impl World {
         let url: store::RedisUrl = server.url().parse().unwrap();
         let store = Store::new(&Options::from(url)).await.unwrap().at(T0);
         let epoch = take_lead(&store, "us").await;
-        Self { server, store, epoch }
+        Self { server, connection: RefCell::default(), store, epoch }
     }
 
     pub(crate) fn lead(&self) -> Lead {
@@ -213,10 +216,20 @@ impl World {
 
     /// Any command on a connection apart.
     pub(crate) fn raw<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut connection = self.server.connection();
+        let mut held = self.connection.borrow_mut();
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
-        command.query(&mut connection).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        let mut ask = || {
+            let connection = held.get_or_insert_with(|| self.server.connection());
+            let found = command.query(connection);
+            if matches!(&found, Err(error) if error.is_io_error()) {
+                *held = None;
+            }
+            found
+        };
+        // The connection may have ended with the server that it was made to.
+        let found = ask().or_else(|error| if error.is_io_error() { ask() } else { Err(error) });
+        found.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     pub(crate) fn hash(&self, key: &str) -> BTreeMap<String, String> {

@@ -1,0 +1,71 @@
+//! Many agents. What they cost is printed, not asserted: `docs/operating.md` has the
+//! figures of a release build.
+
+use std::fs;
+use std::time::Duration;
+
+use model::goal::Status;
+use process::Identity;
+use testkit::wait_until;
+
+use crate::support::{DEADLINE, agents, fleet, goal, task};
+
+const AGENTS: usize = 100;
+/// Over how long the idle fleet is measured.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// User and system time of a process, in clock ticks.
+fn ticks(process: Identity) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
+    let field = |n: usize| fields.get(n - 2).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    field(14) + field(15)
+}
+
+/// Resident memory of a process, in KiB.
+fn resident(process: Identity) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|text| text.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn hundred_agents_should_all_register_and_work() {
+    let names: Vec<String> = (0..AGENTS).map(|n| format!("agent-{n:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let text = agents(&names) + &goal(&task("task-001: One", "true"));
+    let fleet = fleet(text).lease_ttl("30").start().await;
+    let mut registered = Vec::new();
+    for name in &names {
+        registered.push(fleet.until_registered(name).await);
+    }
+    fleet.until_goal(Status::Complete).await;
+    wait_until("all of them run", DEADLINE, || async {
+        let agents = fleet.store.agents().await.unwrap();
+        let running = agents.iter().filter(|a| a.status.phase == Some(model::agent::Phase::Running));
+        let count = running.count();
+        if count == AGENTS { Ok(()) } else { Err(count.to_string()) }
+    })
+    .await;
+
+    let mut fleet_processes: Vec<Identity> =
+        registered.iter().map(crate::support::identity).collect();
+    let memory: Vec<u64> = fleet_processes.iter().map(|process| resident(*process)).collect();
+    let [orchestrator] = fleet.orchestrators()[..] else { panic!("not one orchestrator") };
+    fleet_processes.push(orchestrator);
+    let before: u64 = fleet_processes.iter().map(|process| ticks(*process)).sum();
+    // Measuring, not waiting for anything.
+    tokio::time::sleep(IDLE).await;
+    let after: u64 = fleet_processes.iter().map(|process| ticks(*process)).sum();
+    // 100 ticks a second on Linux.
+    let percent = (after - before) as f64 / IDLE.as_secs_f64();
+    println!(
+        "idle, {AGENTS} agents: {percent:.1}% of one core; an agent {} KiB at most, the \
+         orchestrator {} KiB",
+        memory.iter().max().unwrap(),
+        resident(orchestrator)
+    );
+    let alive = fleet_processes.iter().filter(|process| process.is_alive()).count();
+    let deaths = fleet.events("agent-death").await;
+    assert_eq!((alive, deaths), (AGENTS + 1, Vec::new()), "{}", fleet.log());
+}
