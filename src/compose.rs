@@ -30,8 +30,8 @@ use crate::systemg::Systemg;
 use crate::wakes::{Wakers, follow_events, follow_files};
 use crate::{host, paths};
 
-/// How long Redis may take to be there when we start.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How often a wait for Redis is told.
+const TELL_EVERY: Duration = Duration::from_secs(30);
 /// Wait between looks at a Redis that is not there yet.
 const START_LOOK: Duration = Duration::from_millis(200);
 /// How long a spawned agent may take to register.
@@ -92,26 +92,26 @@ fn cancelled_by_signals() -> anyhow::Result<CancellationToken> {
     Ok(cancel)
 }
 
-/// As a service we may well be there before Redis is. What only a person can mend is
-/// not waited for.
+/// As a service we may well be there before Redis is, or while it is away; ending would
+/// only make systemg wait longer each time. What a person must mend is not waited for.
 async fn wait_for_redis(store: &Store, settings: &Orchestrator) -> anyhow::Result<()> {
-    let deadline = Instant::now() + START_PATIENCE;
-    let mut told = false;
+    let url = &settings.common.redis.url;
+    let mut tell_at = Instant::now();
     loop {
         let error = match store.server().await {
             Ok(server) => {
-                tracing::info!(target: "orchestrator", version = server.version,
-                    url = %settings.common.redis.url, "Connected to Redis");
+                tracing::info!(target: "orchestrator", version = server.version, %url, "Connected to Redis");
                 return Ok(());
             }
             Err(error) => error,
         };
-        if !error.is_transient() || Instant::now() >= deadline {
-            return Err(error).with_context(|| format!("Redis at {}", settings.common.redis.url));
+        if !error.is_transient() {
+            return Err(error).with_context(|| format!("Redis at {url}"));
         }
-        if !std::mem::replace(&mut told, true) {
-            tracing::warn!(target: "orchestrator", url = %settings.common.redis.url, %error,
-                "Waiting for Redis");
+        if Instant::now() >= tell_at {
+            let error = crate::error_chain(&error);
+            tracing::error!(target: "orchestrator", %url, error, "Waiting for Redis");
+            tell_at = Instant::now() + TELL_EVERY;
         }
         sleep(START_LOOK).await;
     }

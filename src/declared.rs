@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control_files::instructions::{self, Parsed};
+use control_files::instructions::{self, Parsed, SETTLE};
 use control_files::{Watch, read};
 use model::Declared;
 use providers::offline;
@@ -19,9 +19,6 @@ use tokio::time::{Instant, timeout};
 
 use crate::paths;
 use crate::report::Problem;
-
-/// How long a file that looks half-written must stay as it is to be taken at its word.
-const SETTLE: Duration = Duration::from_secs(2);
 
 /// What is declared, and what is wrong with the declaration.
 #[derive(Debug, Clone)]
@@ -58,7 +55,7 @@ pub(crate) fn follow(
 
 /// A file's state as far as it tells whether to read again: the texts of all files
 /// that were read.
-type Texts = Vec<(PathBuf, Result<String, String>)>;
+type Texts = Vec<(PathBuf, Result<String, Problem>)>;
 
 struct Follower {
     project: PathBuf,
@@ -109,7 +106,8 @@ impl Follower {
         std::iter::once(&self.file)
             .chain(&self.reads)
             .map(|path| {
-                let text = read::read(&self.project, path).map_err(|e| crate::error_chain(&e));
+                let text = read::read(&self.project, path)
+                    .map_err(|error| Problem::unreadable(&self.project, path, &error));
                 (path.clone(), text)
             })
             .collect()
@@ -125,8 +123,8 @@ impl Follower {
         }
         let text = match texts.first_mut() {
             Some((_, Ok(text))) => std::mem::take(text),
-            Some((_, Err(error))) => {
-                self.publish_problems(vec![Problem::in_file(&self.file, error.clone())]);
+            Some((_, Err(problem))) => {
+                self.publish_problems(vec![problem.clone()]);
                 self.known = Some(texts);
                 return None;
             }

@@ -4,9 +4,10 @@
 //! reports no more is seen by its old report, not believed. Unknown fields are ignored,
 //! so that an older `orch status` reads a newer orchestrator.
 
+use std::path::Path;
 use std::time::Duration;
 
-use control_files::Diagnostic;
+use control_files::{Diagnostic, read};
 use jiff::Timestamp;
 use reconcile::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -154,9 +155,22 @@ impl Problem {
         Self { severity: Severity::Warning, ..Self::error(message) }
     }
 
-    /// One that concerns a whole file.
-    pub(crate) fn in_file(file: &std::path::Path, message: impl Into<String>) -> Self {
-        Self { file: Some(file.display().to_string()), ..Self::error(message) }
+    /// A control file of the project that cannot be read.
+    pub(crate) fn unreadable(project: &Path, file: &Path, error: &read::Error) -> Self {
+        let file = file.strip_prefix(project).unwrap_or(file);
+        let line = match error {
+            read::Error::NotUtf8 { line, .. } | read::Error::Nul { line, .. } => {
+                u32::try_from(*line).ok()
+            }
+            read::Error::NotFound(_)
+            | read::Error::NotRegular { .. }
+            | read::Error::TooLarge { .. }
+            | read::Error::Outside { .. }
+            | read::Error::NoPath { .. }
+            | read::Error::Io { .. } => None,
+        };
+        let file = Some(file.display().to_string());
+        Self { file, line, ..Self::error(crate::error_chain(error)) }
     }
 
     /// Where it lies, as editors understand it; '' where it lies nowhere.

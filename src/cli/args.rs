@@ -25,16 +25,16 @@ pub(crate) struct Globals {
     pub(crate) redis_url_file: Option<PathBuf>,
 
     /// Certificate authority (PEM) to trust for rediss:// instead of the usual ones
-    #[arg(long, global = true, value_name = "FILE", env = "ORCH_REDIS_CA")]
+    #[arg(long, global = true, value_name = "FILE", env = "ORCH_REDIS_CA", hide_env_values = true)]
     pub(crate) redis_ca: Option<PathBuf>,
 
     /// The project's folder [default: that of INSTRUCTIONS.md, else the current one]
     ///
     /// Its .env file is read first; variables that are set already win.
-    #[arg(long, global = true, value_name = "DIR", env = "ORCH_PROJECT")]
+    #[arg(long, global = true, value_name = "DIR", env = "ORCH_PROJECT", hide_env_values = true)]
     pub(crate) project: Option<PathBuf>,
 
-    /// When to use colours; auto is on a terminal, unless NO_COLOR is set
+    /// When to use colours: auto (on a terminal, unless NO_COLOR is set), always, never
     #[arg(
         long,
         global = true,
@@ -42,7 +42,8 @@ pub(crate) struct Globals {
         value_enum,
         default_value = "auto",
         env = "ORCH_COLOR",
-        hide_possible_values = false
+        hide_env_values = true,
+        hide_possible_values = true
     )]
     pub(crate) color: Color,
 }

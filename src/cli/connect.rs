@@ -32,7 +32,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Flag => f.write_str("--redis-url"),
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Variable => f.write_str("REDIS_URL"),
+            Self::Variable => f.write_str("REDIS_URL, in the environment or .env"),
             Self::Default => f.write_str("the default; set REDIS_URL or --redis-url"),
         }
     }
@@ -227,7 +227,10 @@ mod tests {
         let flag = Globals { redis_url: Some("redis://flag/".into()), ..Globals::default() };
         assert_eq!(target(&flag, &set).unwrap().to_string(), "redis://flag/ (from --redis-url)");
         let found = target(&Globals::default(), &set).unwrap();
-        assert_eq!(found.to_string(), "redis://variable/ (from REDIS_URL)");
+        assert_eq!(
+            found.to_string(),
+            "redis://variable/ (from REDIS_URL, in the environment or .env)"
+        );
         let found = target(&Globals::default(), &variables(&[])).unwrap();
         assert!(found.to_string().starts_with("redis://127.0.0.1:6379 "), "{found}");
     }

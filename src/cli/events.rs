@@ -148,6 +148,8 @@ fn line(event: &Event, format: Format, paint: Paint) -> String {
     }
 }
 
+/// What tells writes apart: for programs, and in JSON.
+const FENCES: [&str; 3] = ["epoch", "incarnation", "generation"];
 /// The fields that people look for, first.
 const FIRST: [&str; 7] = ["goal", "task", "agent", "from", "to", "attempt", "reason"];
 
@@ -164,7 +166,11 @@ fn text(event: &Event, paint: Paint) -> String {
     };
     let mut line =
         format!("{} {}", paint.dim(&time), paint.tone(tone, &format!("{:<16}", safe(&event.kind))));
-    let later = event.fields.keys().map(String::as_str).filter(|name| !FIRST.contains(name));
+    let later = event
+        .fields
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !FIRST.contains(name) && !FENCES.contains(name));
     for name in FIRST.into_iter().filter(|name| event.fields.contains_key(*name)).chain(later) {
         let value = safe(event.field(name));
         if value.is_empty() {
@@ -195,7 +201,7 @@ mod tests {
             "task-retry",
             &[("epoch", "17"), ("reason", "exit\x1b 1"), ("task", "t1"), ("goal", "g"), ("x", "")],
         );
-        insta::assert_snapshot!(text(&event, Paint { on: false }), @r#"2026-03-18 10:15:30.123 task-retry       goal=g task=t1 reason="exit\u{1b} 1" epoch=17"#);
+        insta::assert_snapshot!(text(&event, Paint { on: false }), @r#"2026-03-18 10:15:30.123 task-retry       goal=g task=t1 reason="exit\u{1b} 1""#);
         let json = line(&event, Format::Json, Paint { on: true });
         assert!(!json.contains('\x1b') && json.ends_with("}\n"), "{json}");
     }

@@ -58,33 +58,21 @@ pub(crate) struct Cli {
     verb: Verb,
 }
 
+// Each verb says itself what it is for, beside its arguments.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run the orchestrator or an agent (systemg calls this)
     Run(Box<run::Args>),
-    /// Show goals, agents, controllers and problems
     Status(status::Args),
-    /// List tasks
     Tasks(tasks::Args),
-    /// Say why a task is not running, or what it is doing
     Explain(explain::Args),
-    /// Let a failed task be tried again
     Retry(retry::Args),
-    /// Show what happened, and follow what happens
     Events(events::Args),
-    /// Show what a task printed
     Logs(logs::Args),
-    /// Check INSTRUCTIONS.md and the heartbeat files, without Redis
     Validate(validate::Args),
-    /// Make a project that works
     Init(init::Args),
-    /// Write instruction files
     Instructions(instructions::Args),
-    /// Check Redis, systemg, folders, clock and limits
     Doctor(doctor::Args),
-    /// Print a completion script for a shell
     Completions(completions::Args),
-    /// Print the manual page
     Man(man::Args),
 }
 

@@ -50,11 +50,17 @@ pub(crate) struct Args {
     role: ProcessRole,
 
     /// The control file; for an agent its own [default: INSTRUCTIONS.md, or instructions/<agent>.md]
-    #[arg(long, value_name = "FILE", env = "ORCH_INSTRUCTIONS")]
+    #[arg(long, value_name = "FILE", env = "ORCH_INSTRUCTIONS", hide_env_values = true)]
     instructions: Option<PathBuf>,
 
     /// The least that is logged: ERROR, WARN, INFO, DEBUG or TRACE
-    #[arg(long, value_name = "LEVEL", default_value = "INFO", env = "ORCH_LOG_LEVEL")]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "INFO",
+        env = "ORCH_LOG_LEVEL",
+        hide_env_values = true
+    )]
     log_level: LogLevel,
 
     /// How log lines look
@@ -63,24 +69,25 @@ pub(crate) struct Args {
         value_enum,
         value_name = "STYLE",
         default_value = "concise",
-        env = "ORCH_LOG_STYLE"
+        env = "ORCH_LOG_STYLE",
+        hide_env_values = true
     )]
     log_style: LogStyle,
 
     /// How long a lease, and an agent, is believed alive without a sign of life
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = interval, env = "ORCH_LEASE_TTL")]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = interval, env = "ORCH_LEASE_TTL", hide_env_values = true)]
     lease_ttl: Duration,
 
     /// How often an agent gives a sign of life [default: a third of the TTL, at most 5s]
-    #[arg(long, value_name = "SECONDS", value_parser = interval, env = "ORCH_HEARTBEAT_INTERVAL")]
+    #[arg(long, value_name = "SECONDS", value_parser = interval, env = "ORCH_HEARTBEAT_INTERVAL", hide_env_values = true)]
     heartbeat_interval: Option<Duration>,
 
     /// How long what is asked to end may take before it is killed
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = wait, env = "ORCH_GRACE")]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = wait, env = "ORCH_GRACE", hide_env_values = true)]
     grace: Duration,
 
     /// The LLM provider; this version has `offline`: no model is asked
-    #[arg(long, value_name = "NAME", default_value = OFFLINE, value_parser = provider, env = "ORCH_LLM_PROVIDER")]
+    #[arg(long, value_name = "NAME", default_value = OFFLINE, value_parser = provider, env = "ORCH_LLM_PROVIDER", hide_env_values = true)]
     llm_provider: String,
 
     #[command(flatten)]
@@ -100,12 +107,13 @@ struct OrchestratorArgs {
         value_name = "LIST",
         value_delimiter = ',',
         default_value = "agent,dag,lease,heartbeat",
-        env = "ORCH_CONTROLLERS"
+        env = "ORCH_CONTROLLERS",
+        hide_env_values = true
     )]
     controllers: Vec<Controller>,
 
     /// The sysg program [default: the one in PATH]
-    #[arg(long, value_name = "FILE", env = "ORCH_SYSG")]
+    #[arg(long, value_name = "FILE", env = "ORCH_SYSG", hide_env_values = true)]
     sysg: Option<PathBuf>,
 }
 

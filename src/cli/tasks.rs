@@ -54,7 +54,7 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> 
         return Ok(Exit::Done);
     }
     let screen = Screen::now(globals);
-    output::print(&text(&rows, args.goal.is_none(), Timestamp::now(), screen.width, screen.paint))?;
+    output::print(&text(&rows, Timestamp::now(), screen.width, screen.paint))?;
     Ok(Exit::Done)
 }
 
@@ -103,10 +103,12 @@ pub(crate) fn tone(state: State) -> Tone {
     }
 }
 
-fn text(rows: &[Row], with_goal: bool, now: Timestamp, width: usize, paint: Paint) -> String {
+fn text(rows: &[Row], now: Timestamp, width: usize, paint: Paint) -> String {
     if rows.is_empty() {
         return "no such tasks: `orch status` shows the goals\n".to_owned();
     }
+    let first = rows.first().map(|row| &row.task.goal);
+    let with_goal = rows.iter().any(|row| Some(&row.task.goal) != first);
     let mut columns = vec![Column::left("ID", 28), Column::left("STATE", 7)];
     if with_goal {
         columns.push(Column::left("GOAL", 16));
@@ -218,7 +220,7 @@ mod tests {
 
     #[test]
     fn tasks_should_say_what_each_waits_for() {
-        insta::assert_snapshot!(text(&rows(), false, now(), 80, Paint { on: false }), @r"
+        insta::assert_snapshot!(text(&rows(), now(), 80, Paint { on: false }), @r"
         ID        STATE    PRIO  ROLE      OWNER           TRY  TITLE
         task-001  running    10  -         research_agent    2  Title of task-001
         task-002  ready       0  analysis  -                 0  Title of task-002
@@ -233,7 +235,9 @@ mod tests {
 
     #[test]
     fn tasks_should_fit_and_be_printable() {
-        let shown = text(&rows(), true, now(), 80, Paint { on: false });
+        let mut rows = rows();
+        rows[0].task.goal = GoalId::new("goal-002").unwrap();
+        let shown = text(&rows, now(), 80, Paint { on: false });
         assert!(shown.lines().all(|line| line.width() <= 80), "{shown}");
         assert!(!shown.contains('\x1b'), "{shown:?}");
     }

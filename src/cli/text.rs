@@ -105,7 +105,7 @@ pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
         }
     }
     // A backtick that is not closed.
-    lines.extend((!word.is_empty()).then_some(word));
+    lines.extend(Some(word.trim_end().to_owned()).filter(|word| !word.is_empty()));
     lines
 }
 

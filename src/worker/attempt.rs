@@ -164,6 +164,8 @@ impl<'a> Attempt<'a> {
             .env("ORCH_ATTEMPT", grant.attempt.to_string())
             .env("ORCH_EPOCH", grant.epoch.to_string())
             .env("ORCH_AGENT", self.settings.name.as_str())
+            .env("ORCH_INSTRUCTIONS", &self.settings.instructions)
+            .env("ORCH_HEARTBEAT", &self.settings.heartbeat)
             .marker(agent_controller::attempt::MARKER, self.marker.as_str())
             .timeout(self.deadline.saturating_duration_since(Instant::now()))
             .cancel(self.stopped.clone())

@@ -44,7 +44,7 @@ pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
     let incarnation = register(&store, &settings).await?;
     let name = &settings.name;
     tracing::info!(target: "runtime", agent = %name, %incarnation, goal = %settings.goal,
-        role = %settings.role, "Registered");
+        role = %settings.role, provider = settings.provider, "Registered");
     let Beat::Ok { control, .. } =
         store.beat(name, incarnation, ttl_ms(&settings), None, "").await?
     else {

@@ -9,6 +9,7 @@
     reason = "tests: the panic is the report"
 )]
 
+mod docs;
 mod look;
 mod setup;
 mod support;

@@ -48,7 +48,7 @@ fn env_file_of_the_project_should_be_read_and_lose_against_variables() {
     assert!(orch(elsewhere.path(), &by_option).ok().contains(&redis.url()));
     let output =
         command(project.path()).arg("status").env("REDIS_URL", "redis://127.0.0.1:1").output();
-    assert!(Said::from(&output.unwrap()).failed(3).contains("127.0.0.1:1 (from REDIS_URL)"));
+    assert!(Said::from(&output.unwrap()).failed(3).contains("127.0.0.1:1 (from REDIS_URL,"));
     std::fs::write(project.path().join(".env"), "REDIS_URL='redis://:s3cret@x\n").unwrap();
     let error = orch(project.path(), &["status"]).failed(2);
     assert!(error.contains(".env") && !error.contains("s3cret"), "{error}");

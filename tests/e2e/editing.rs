@@ -60,7 +60,11 @@ async fn until_goal_is(fleet: &Fleet, what: &str, is_so: impl Fn(&Goal) -> bool)
 }
 
 /// The problems that `orch status` shows, once they are as wanted.
-async fn until_problems(fleet: &Fleet, what: &str, are_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+async fn until_problems(
+    fleet: &Fleet,
+    what: &str,
+    are_so: impl Fn(&[Value]) -> bool,
+) -> Vec<Value> {
     wait_until(what, DEADLINE, || async {
         let problems = fleet.status()["problems"].as_array().cloned().unwrap_or_default();
         if are_so(&problems) { Ok(problems) } else { Err(format!("{problems:?}\n{}", fleet.log())) }
@@ -85,9 +89,7 @@ async fn added_agent_should_run_however_the_file_is_saved() {
     let first = fleet.until_registered("first_agent").await;
     shell(&fleet, 1).await;
 
-    let vim = |how: &str| {
-        format!("{VIM} -c 'set {how}' -c '$r added' -c wq INSTRUCTIONS.md")
-    };
+    let vim = |how: &str| format!("{VIM} -c 'set {how}' -c '$r added' -c wq INSTRUCTIONS.md");
     let mut saves = vec![
         ("append_agent", "cat added >> INSTRUCTIONS.md".to_owned()),
         ("rename_agent", "cat INSTRUCTIONS.md added > d && mv d INSTRUCTIONS.md".to_owned()),
@@ -158,8 +160,7 @@ async fn removed_agent_should_hand_its_task_back_and_be_gone() {
 
 /// One agent, declared as given, and two goals.
 fn changing(goal_id: &str, level: &str, heartbeat: &str) -> String {
-    let tasks: String =
-        (1..=3).map(|n| task(&format!("task-00{n}: Wait"), GATED)).collect();
+    let tasks: String = (1..=3).map(|n| task(&format!("task-00{n}: Wait"), GATED)).collect();
     let other = task("task-101: Quick", "true");
     format!(
         "{}\n### goal-002\nAnother goal.\n\n#### Tasks\n{other}\n## Agents\n\n### worker_agent\n\
@@ -196,7 +197,10 @@ async fn changed_agent_should_be_replaced_after_its_task() {
         assert_eq!((done.attempt, done.losses), (1, 0));
         assert_ne!(after.spec_hash, before.spec_hash);
         let args = fs::read(format!("/proc/{}/cmdline", after.pid)).unwrap();
-        let args: Vec<String> = args.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+        let args: Vec<String> = args
+            .split(|byte| *byte == 0)
+            .map(|arg| String::from_utf8_lossy(arg).into_owned())
+            .collect();
         let given = args.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].as_str());
         assert!(given.is_some_and(|given| given.ends_with(value)), "{flag}: {given:?}");
         before = after;
@@ -241,14 +245,24 @@ const BREAKS: &[Break] = &[
     broken("printf '## Agents\\n\\n### wor' > $F", "`wor`", Some(3), Some(5)),
     broken("printf '## Agents\\n\\n### first_agent\\n- Go' > $F", "first_agent", Some(3), Some(5)),
     broken("head -c 100 $F > d && mv d $F", "agent", None, None),
-    broken("printf 'Dear fleet,\\n\\nplease work.\\n' > $F", "declares no agents", Some(1), Some(1)),
-    broken("printf '## Agents\\n\\nab\\377\\376\\n' > $F", "not UTF-8", Some(3), Some(3)),
-    broken("printf '## Agents\\n\\000\\n' > $F", "NUL", Some(2), Some(1)),
+    broken(
+        "printf 'Dear fleet,\\n\\nplease work.\\n' > $F",
+        "declares no agents",
+        Some(1),
+        Some(1),
+    ),
+    broken("printf '## Agents\\n\\nab\\377\\376\\n' > $F", "not UTF-8", Some(3), None),
+    broken("printf '## Agents\\n\\000\\n' > $F", "NUL", Some(2), None),
     broken("head -c 1048577 /dev/zero | tr '\\000' a > $F", "1048577 bytes", None, None),
     broken("rm $F && mkfifo $F", "a FIFO", None, None),
     broken("rm $F && mkdir $F", "a folder", None, None),
     broken("mv $F $HOME/x.md && ln -s $HOME/x.md $F", "outside the project", None, None),
-    broken("sed -i 's/Join (after: task-001)/Join (after: task-002)/' $F", "itself", Some(15), None),
+    broken(
+        "sed -i 's/Join (after: task-001)/Join (after: task-002)/' $F",
+        "itself",
+        Some(15),
+        None,
+    ),
     broken("sed -i 's/- Goal: goal-001/- Gaol: goal-001/' $F", "goal", Some(19), Some(5)),
 ];
 
@@ -306,7 +320,10 @@ async fn file_that_cannot_be_read_or_understood_should_stop_nothing() {
     let phases = fleet.events("agent-phase").await;
     assert!(phases.iter().all(|event| event.field("phase") != "draining"), "{phases:?}");
     // It is still followed.
-    edit(&fleet, "sed 's/second_agent/third_agent/g' good.md >> INSTRUCTIONS.md; sed 's/second/third/g' good.md > INSTRUCTIONS.md");
+    edit(
+        &fleet,
+        "sed 's/second_agent/third_agent/g' good.md >> INSTRUCTIONS.md; sed 's/second/third/g' good.md > INSTRUCTIONS.md",
+    );
     fleet.until_registered("third_agent").await;
     open(&fleet, "task-001");
     fleet.until_goal(Status::Complete).await;
@@ -316,20 +333,17 @@ async fn file_that_cannot_be_read_or_understood_should_stop_nothing() {
 async fn last_good_declaration_should_survive_restarts_over_a_broken_file() {
     let tasks = task("task-001: Wait", GATED);
     let fleet = fleet(project(&tasks, &["first_agent", "second_agent"])).start().await;
-    let first = fleet.until_registered("first_agent").await;
-    let mut second = fleet.until_registered("second_agent").await;
+    for agent in ["first_agent", "second_agent"] {
+        fleet.until_registered(agent).await;
+    }
     shell(&fleet, 1).await;
     let held = fleet.until_task("task-001", State::Running).await;
-    let (mut idle, busy) = (second.clone(), first.clone());
-    if held.owner != Some(name("first_agent")) {
-        std::mem::swap(&mut second, &mut idle);
-        idle = first.clone();
-    }
-    let (idle_name, busy_name) = match &held.owner {
-        Some(owner) if *owner == name("first_agent") => ("second_agent", "first_agent"),
-        _ => ("first_agent", "second_agent"),
+    let (busy_name, idle_name) = match &held.owner {
+        Some(owner) if owner.as_str() == "first_agent" => ("first_agent", "second_agent"),
+        _ => ("second_agent", "first_agent"),
     };
-    let busy = if busy_name == "first_agent" { busy } else { second };
+    let busy = fleet.until_registered(busy_name).await;
+    let mut idle = fleet.until_registered(idle_name).await;
 
     for (how, says) in [("printf '## Age' >", "declares"), ("rm", "does not exist")] {
         edit(&fleet, &format!("{how} INSTRUCTIONS.md"));
@@ -345,7 +359,6 @@ async fn last_good_declaration_should_survive_restarts_over_a_broken_file() {
     assert_eq!(fleet.until_task("task-001", State::Running).await.epoch, held.epoch);
 
     fleet.project.stop();
-    fleet.until_task("task-001", State::Ready).await;
     fleet.project.start();
     fleet.until_replaced(idle_name, &idle).await;
     fleet.until_replaced(busy_name, &busy).await;

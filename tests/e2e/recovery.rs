@@ -106,17 +106,12 @@ async fn killed_redis_should_come_back_with_everything_done() {
     let done = fleet.until_task("task-000", State::Done).await;
     shell_of_attempt(&fleet, 1).await;
 
-    let pid: u32 = fleet
-        .redis("INFO server")
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("process_id:")?.parse().ok())
-        .unwrap();
-    let redis = Identity::of(pid).unwrap().unwrap();
+    let redis = fleet.redis_process();
     signal(redis, Signal::KILL);
     wait_until("Redis is another process", DEADLINE, || async {
         let info = fleet.redis("INFO server");
         let now = info.lines().find_map(|line| line.trim().strip_prefix("process_id:"));
-        if now.is_some_and(|now| now != pid.to_string()) { Ok(()) } else { Err(info) }
+        if now.is_some_and(|now| now != redis.pid.to_string()) { Ok(()) } else { Err(info) }
     })
     .await;
     finish(&fleet).await;
@@ -161,6 +156,26 @@ async fn silent_agent_should_be_replaced() {
         if identity(&before).is_alive() { Err(before.pid.to_string()) } else { Ok(()) }
     })
     .await;
+    finish(&fleet).await;
+    assert_eq!(fleet.agent_processes("worker_agent").len(), 1);
+    assert_accepted_once(&fleet, 2).await;
+}
+
+/// A Redis that hangs is worse than one that is gone: connections stay open.
+#[tokio::test]
+async fn agent_without_redis_for_one_ttl_should_stop_its_work_and_end() {
+    let fleet = fleet(one_agent()).lease_ttl("1.5").start().await;
+    let before = fleet.until_registered("worker_agent").await;
+    let shell = shell_of_attempt(&fleet, 1).await;
+    let redis = fleet.redis_process();
+    signal(redis, Signal::STOP);
+    wait_until("agent and block have ended", DEADLINE, || async {
+        let left = (identity(&before).is_alive(), shell.is_alive());
+        if left == (false, false) { Ok(()) } else { Err(format!("{left:?}\n{}", fleet.log())) }
+    })
+    .await;
+    signal(redis, Signal::CONT);
+    fleet.until_replaced("worker_agent", &before).await;
     finish(&fleet).await;
     assert_eq!(fleet.agent_processes("worker_agent").len(), 1);
     assert_accepted_once(&fleet, 2).await;

@@ -1,5 +1,7 @@
 //! Two orchestrators on one Redis: one acts, the other waits.
 
+use std::process::Child;
+
 use model::goal::Status;
 use process::Signal;
 use testkit::wait_until;
@@ -8,13 +10,18 @@ use crate::support::{DEADLINE, Fleet, ORCH, agents, fleet, goal, identity, signa
 
 const WAITING: &str = "echo x >> started; until test -e \"$ORCH_PROJECT/go\"; do sleep 0.05; done";
 
-fn second(fleet: &Fleet) -> std::process::Child {
+fn second(fleet: &Fleet) -> Child {
+    orchestrator(fleet, "agent,dag,lease,heartbeat")
+}
+
+/// An orchestrator beside the one that systemg runs.
+fn orchestrator(fleet: &Fleet, controllers: &str) -> Child {
     let url = format!("redis://127.0.0.1:{}", fleet.redis_port);
     let sysg = testkit::sysg_path();
     let mut command = fleet.project.command(ORCH);
     command.args(["run", "--role", "orchestrator", "--instructions", "INSTRUCTIONS.md"]);
     command.args(["--redis-url", &url, "--lease-ttl", "3", "--sysg", sysg.to_str().unwrap()]);
-    command.spawn().unwrap()
+    command.args(["--controllers", controllers]).spawn().unwrap()
 }
 
 async fn until_standby(fleet: &Fleet, pid: u32) {
@@ -83,4 +90,30 @@ async fn stopped_leader_should_be_fenced_when_it_goes_on() {
     assert_eq!(fleet.agent_processes("worker_agent").len(), 1);
     second.kill().unwrap();
     second.wait().unwrap();
+}
+
+#[tokio::test]
+async fn each_controller_should_work_in_a_process_of_its_own() {
+    let text = agents(&["worker_agent"]) + &goal(&task("task-001: Wait", WAITING));
+    let fleet = fleet(text).args(&["--controllers", "agent"]).start().await;
+    let before = fleet.until_registered("worker_agent").await;
+    let mut others = ["dag", "lease", "heartbeat"].map(|name| orchestrator(&fleet, name));
+    wait_until("each leads for its own", DEADLINE, || async {
+        let leaders = fleet.store.leaders().await.unwrap();
+        let pids: std::collections::BTreeSet<u32> = leaders.iter().map(|l| l.who.pid).collect();
+        if pids.len() == 4 { Ok(()) } else { Err(format!("{leaders:?}")) }
+    })
+    .await;
+    fleet.until_task("task-001", model::task::State::Running).await;
+    fleet.sh("echo PAUSE >> heartbeat/worker_agent.md");
+    fleet.until_agent("worker_agent", "is paused", |agent| agent.paused).await;
+    signal(identity(&before), Signal::KILL);
+    fleet.until_replaced("worker_agent", &before).await;
+    fleet.sh("echo RESUME >> heartbeat/worker_agent.md");
+    fleet.project.write("go", "");
+    fleet.until_goal(Status::Complete).await;
+    for child in &mut others {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

@@ -233,6 +233,13 @@ impl Fleet {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
+    /// The process of Redis.
+    pub(crate) fn redis_process(&self) -> Identity {
+        let info = self.redis("INFO server");
+        let pid = info.lines().find_map(|line| line.trim().strip_prefix("process_id:"));
+        Identity::of(pid.unwrap().parse().unwrap()).unwrap().unwrap()
+    }
+
     /// Runs `orch` in the project's folder.
     pub(crate) fn orch(&self, args: &[&str]) -> Output {
         let mut command = self.project.command(ORCH);

@@ -114,10 +114,7 @@ impl<S: supervisor::Supervisor> Reconciler<S> {
         match self.parts.supervisor.spawn(&request).await {
             Ok(process) => {
                 tracing::info!(target: "orchestrator", agent = %name, %process, "Spawned agent");
-                self.sight(name, process);
-                if let Some(memory) = self.memories().get_mut(name) {
-                    memory.started();
-                }
+                self.started(name, process);
                 Ok(None)
             }
             Err(error) => {

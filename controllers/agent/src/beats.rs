@@ -30,13 +30,23 @@ impl Beats {
         Self { longest_gap, looked: BTreeMap::new(), unchanged }
     }
 
-    /// `name` had `pulse` at `now` or later: how long that has been so.
-    pub(crate) fn look_at(&mut self, name: &AgentName, pulse: Pulse, now: Instant) -> Duration {
+    /// `name` had `pulse` at some moment between `began` and `now`: how long that has
+    /// been so. A read that took long is a gap too: its value may be of its end, and
+    /// nobody could beat in between.
+    pub(crate) fn look_at(
+        &mut self,
+        name: &AgentName,
+        pulse: Pulse,
+        began: Instant,
+        now: Instant,
+    ) -> Duration {
         let before = self.looked.insert(name.clone(), now);
-        if before.is_some_and(|then| now.saturating_duration_since(then) > self.longest_gap) {
+        let gap = before.is_some_and(|then| now.saturating_duration_since(then) > self.longest_gap);
+        if gap {
             self.unchanged.forget(name);
         }
-        self.unchanged.observe(name.clone(), pulse, now)
+        // Silent until the read began: of the time that it took nobody can say.
+        self.unchanged.observe(name.clone(), pulse, if gap { now } else { began })
     }
 
     /// Forgets every agent for which `keep` is false.
@@ -56,15 +66,18 @@ mod tests {
     fn gap_between_two_looks_should_start_the_count_over() {
         let (mut beats, start) = (Beats::new(15 * SECOND), Instant::now());
         let name = AgentName::new("a").unwrap();
-        let mut look =
-            |pulse, at| beats.look_at(&name, (Incarnation(1), pulse), start + at * SECOND);
-        assert_eq!(look(1, 0), Duration::ZERO);
-        assert_eq!(look(1, 15), 15 * SECOND);
-        assert_eq!(look(1, 29), 29 * SECOND);
-        // One second from being due, Redis is away for a minute.
-        assert_eq!(look(1, 89), Duration::ZERO);
-        assert_eq!(look(1, 90), SECOND);
-        assert_eq!(look(2, 91), Duration::ZERO);
+        let mut look = |pulse, began: u32, now: u32| {
+            let [began, now] = [began, now].map(|at| start + at * SECOND);
+            beats.look_at(&name, (Incarnation(1), pulse), began, now)
+        };
+        assert_eq!(look(1, 0, 0), Duration::ZERO);
+        assert_eq!(look(1, 15, 15), 15 * SECOND);
+        assert_eq!(look(1, 28, 29), 28 * SECOND);
+        // Close to being due, Redis is away for a minute. Two looks waited for it.
+        assert_eq!(look(1, 29, 89), Duration::ZERO);
+        assert_eq!(look(1, 40, 89), Duration::ZERO);
+        assert_eq!(look(1, 90, 90), SECOND);
+        assert_eq!(look(2, 91, 91), Duration::ZERO);
         beats.retain(|_| false);
         assert!(beats.looked.is_empty());
     }

@@ -165,13 +165,33 @@ impl<S: Supervisor> Reconciler<S> {
         Memory::new(self.settings.respawn)
     }
 
-    /// Remembers a process of `name`, and wakes its key when it ends.
-    fn sight(&self, name: &AgentName, process: Identity) {
+    /// Remembers a process that was found, while it lives.
+    fn found(&self, name: &AgentName, process: Identity) {
         let mut memories = self.memories();
+        // Looked at while locked: what was seen dead is forgotten under this lock, and
+        // must not come back to die a second time.
+        if process.is_alive() {
+            self.remember(&mut memories, name, process);
+        }
+    }
+
+    /// Remembers a process that was just started; it may have died since.
+    fn started(&self, name: &AgentName, process: Identity) {
+        self.remember(&mut self.memories(), name, process).started();
+    }
+
+    /// Wakes the key of `name` when the process ends.
+    fn remember<'a>(
+        &self,
+        memories: &'a mut BTreeMap<AgentName, Memory>,
+        name: &AgentName,
+        process: Identity,
+    ) -> &'a mut Memory {
         let memory = memories.entry(name.clone()).or_insert_with(|| self.new_memory());
         if !memory.knows(&process) {
             memory.sight(process, self.watch(name, process), Instant::now());
         }
+        memory
     }
 
     /// Without a watch (no file descriptor is left) the resync notices the end.
@@ -205,8 +225,7 @@ impl<S: Supervisor> reconcile::Reconciler for Reconciler<S> {
     async fn keys(&self) -> Result<Vec<AgentName>, Error> {
         let mut unknown: BTreeSet<AgentName> = self.find_processes().await?;
         unknown.extend(self.parts.declared.borrow().agents.keys().cloned());
-        // Before the read: a beat is at least as old as this says, never younger.
-        let now = Instant::now();
+        let began = Instant::now();
         let records = self.parts.store.agents().await?;
         let listed: BTreeSet<AgentName> =
             records.iter().map(|record| record.name.clone()).collect();
@@ -216,7 +235,7 @@ impl<S: Supervisor> reconcile::Reconciler for Reconciler<S> {
             let name = record.name.clone();
             unknown.remove(&name);
             let noted = record.status.phase;
-            let plan = decide(&self.interpret(record, now).snapshot, &self.settings.limits);
+            let plan = decide(&self.interpret(record, began).snapshot, &self.settings.limits);
             let soon = plan.look_again.is_some_and(|delay| delay < self.settings.kit.resync);
             if !plan.actions.is_empty() || noted != Some(plan.phase) || soon {
                 due.push(name);

@@ -20,15 +20,15 @@ pub(crate) struct Observed {
 impl<S: supervisor::Supervisor> Reconciler<S> {
     /// Reads one agent.
     pub(crate) async fn observe(&self, name: &AgentName) -> Result<Observed, Error> {
-        // Before the read: a beat is at least as old as this says, never younger.
-        let now = Instant::now();
+        let began = Instant::now();
         let record = self.parts.store.agent(name).await?;
-        Ok(self.interpret(record, now))
+        Ok(self.interpret(record, began))
     }
 
-    /// Puts what Redis said of an agent, at `now` or later, beside what the kernel
-    /// says.
-    pub(crate) fn interpret(&self, record: Agent, now: Instant) -> Observed {
+    /// Puts what Redis said of an agent, when it was asked at `began`, beside what the
+    /// kernel says.
+    pub(crate) fn interpret(&self, record: Agent, began: Instant) -> Observed {
+        let now = Instant::now();
         let name = &record.name;
         let declared = self.parts.declared.borrow();
         let declared = declared.agents.get(name).map(|spec| spec.spec_hash.clone());
@@ -38,12 +38,12 @@ impl<S: supervisor::Supervisor> Reconciler<S> {
             spec_hash: r.spec_hash.clone(),
             local: r.host == self.parts.host,
             alive: true,
-            silent_for: self.beats().look_at(name, (r.incarnation, r.beat), now),
+            silent_for: self.beats().look_at(name, (r.incarnation, r.beat), began, now),
         });
         let local = registered.as_ref().filter(|r| r.local).map(|r| (r.identity, r.incarnation));
         // One that registered by itself, or before our term, is adopted here.
-        if let Some((process, _)) = local.filter(|(process, _)| process.is_alive()) {
-            self.sight(name, process);
+        if let Some((process, _)) = local {
+            self.found(name, process);
         }
         let mut memories = self.memories();
         // Whoever is only listed, and gone, costs no memory.
@@ -82,7 +82,7 @@ impl<S: supervisor::Supervisor> Reconciler<S> {
             .map_err(|source| Error::Processes { source })?;
         let mut names = BTreeSet::new();
         for (name, process) in found {
-            self.sight(&name, process);
+            self.found(&name, process);
             names.insert(name);
         }
         Ok(names)

@@ -171,7 +171,7 @@ mod tests {
     /// The table's cells as a Markdown reader shows them. What is not text, code or
     /// the table itself is an error.
     fn cells(markdown: &str) -> Vec<String> {
-        let mut cells = Vec::new();
+        let mut cells: Vec<String> = Vec::new();
         let mut within = false;
         // Curly quotes are the reader's, not the writer's.
         let options = Options::all() - Options::ENABLE_SMART_PUNCTUATION;

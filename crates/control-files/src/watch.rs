@@ -158,7 +158,6 @@ fn run(mut state: State, inbox: &Receiver<Message>, on_change: impl Fn(PathBuf))
             if state.unsettled {
                 state.renew_and_report();
             }
-            eprintln!("FLUSH {:?} unsettled {}", state.changed, state.unsettled);
             std::mem::take(&mut state.changed).into_iter().for_each(&on_change);
         }
         if due.is_none() && (state.unsettled || !state.changed.is_empty()) {
@@ -285,7 +284,6 @@ impl State {
     }
 
     fn take(&mut self, event: notify::Result<Event>) {
-        eprintln!("EV {event:?}");
         let event = match event {
             Ok(event) if event.need_rescan() => {
                 tracing::warn!("file events were lost; looking at all control files");
@@ -370,8 +368,7 @@ impl State {
                 // A watch of an earlier folder of this name would stay on that one.
                 let _ = self.watcher.unwatch(folder);
                 self.folders.remove(folder);
-                let r=self.watcher.watch(folder, RecursiveMode::NonRecursive);eprintln!("WATCH {folder:?} {r:?} {identity:?}");
-                match r {
+                match self.watcher.watch(folder, RecursiveMode::NonRecursive) {
                     Ok(()) => {
                         self.folders.insert(folder.clone(), identity);
                         moved.extend(wanted.iter().cloned());
@@ -440,8 +437,8 @@ mod tests {
             assert!(status.unwrap().success(), "{script}");
         }
 
-        #[track_caller]
         /// Waits until `path` is reported; what else was reported before.
+        #[track_caller]
         fn expect(&self, path: &str) -> Vec<PathBuf> {
             let path = self.path(path);
             let deadline = Instant::now() + DEADLINE;
@@ -456,9 +453,9 @@ mod tests {
             }
         }
 
-        #[track_caller]
         /// Waits until `path` is reported with this content: a report that is
         /// still under way from before must not satisfy.
+        #[track_caller]
         fn expect_content(&self, path: &str, content: &str) {
             loop {
                 self.expect(path);
@@ -515,7 +512,7 @@ mod tests {
             scene.sh(&format!("echo {round} >> x/y/z/a.md"));
             scene.expect_content("x/y/z/a.md", &format!("{round}\n{round}\n"));
             // In turn at once and with a pause for the removal to be noticed.
-            eprintln!("ROUND {round} REMOVE");scene.sh(["rm -r x", "rm -r x/y", "mv x w; rm -r w"][round % 3]);
+            scene.sh(["rm -r x", "rm -r x/y", "mv x w; rm -r w"][round % 3]);
             if round % 2 == 0 {
                 scene.expect("x/y/z/a.md");
             }

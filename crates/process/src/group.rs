@@ -4,7 +4,8 @@
 //! process group (a shell's background jobs, which hold its output open), and
 //! processes that left the group by setsid(2). The first are known by their
 //! group, the second by a variable in the environment that they inherited. What
-//! also clears its environment escapes; only a cgroup would hold it.
+//! also clears its environment, or overwrites it with a title as redis-server
+//! does, escapes; only a cgroup would hold it.
 
 use std::io;
 use std::time::{Duration, Instant};

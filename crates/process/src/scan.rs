@@ -53,7 +53,8 @@ pub fn find(matches: impl Fn(&[&str]) -> bool) -> io::Result<Vec<Process>> {
 
 /// All processes that were started with the environment variable `name` set to
 /// a value that satisfies `value_matches`. The environment is the one of the last
-/// exec: what a process sets for itself later does not show.
+/// exec: what a process sets for itself later does not show, and one that
+/// overwrites it (redis-server does, to show a title) is not found.
 ///
 /// # Errors
 /// Where `/proc` itself cannot be read.

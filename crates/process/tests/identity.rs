@@ -168,7 +168,7 @@ fn find_by_env_should_compare_whole_names_and_values() {
 fn find_should_not_miss_a_process_in_the_middle_of_its_exec() {
     let folder = tempfile::tempdir().unwrap();
     let value = folder.path().display().to_string();
-    for round in 0..500 {
+    for round in 0..150 {
         let mark = format!("{value}{round}");
         // std returns as soon as the child has let go of our memory.
         let (_child, identity) = Sleeper::start("PROCESS_TEST_EXEC", &mark);

@@ -325,17 +325,32 @@ impl Store {
         }
         let found: Vec<(Option<String>, Option<String>)> =
             self.ask_all("look a task up", &pipeline).await?;
-        let mut ids: Vec<TaskId> = candidates
+        let mut ids: Vec<(TaskId, String)> = candidates
             .into_iter()
             .zip(found)
-            .filter(|((_, of), (goal, status))| {
-                status.is_some() && of.is_none_or(|of| goal.as_deref() == Some(of.as_str()))
+            .filter_map(|((id, of), (goal, status))| {
+                let goal = goal.filter(|_| status.is_some())?;
+                of.is_none_or(|of| goal == of.as_str()).then_some((id, goal))
             })
-            .map(|((id, _), _)| id)
             .collect();
         ids.sort();
         ids.dedup();
-        Ok(ids)
+        self.in_plans(ids).await
+    }
+
+    /// Those that are in their goal's plan, and not only reserved or staged for one.
+    async fn in_plans(&self, ids: Vec<(TaskId, String)>) -> Result<Vec<TaskId>, Error> {
+        let mut pipeline = redis::pipe();
+        for (id, goal) in &ids {
+            let goal = GoalId::new(goal.as_str())
+                .map_err(|_| Error::malformed(keys::task(id), goal, "a goal id"))?;
+            pipeline.cmd("HEXISTS").arg(keys::dag(&goal, "nodes")).arg(id.as_str());
+        }
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let held: Vec<bool> = self.ask_all("look a task up", &pipeline).await?;
+        Ok(ids.into_iter().zip(held).filter(|(_, held)| *held).map(|((id, _), _)| id).collect())
     }
 }
 

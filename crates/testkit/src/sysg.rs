@@ -3,17 +3,22 @@
 //! systemg keeps all its state beneath HOME, so a temporary HOME makes a
 //! supervisor of one's own, and marks everything that it ever starts: services
 //! and spawned children inherit the variable, also those that a killed
-//! supervisor has lost. That is how [`SysgProject`] finds and kills them all when
-//! it is dropped, whatever became of the test.
+//! supervisor has lost. What wipes its environment, as redis-server does, is
+//! known by its working folder, which is the project's. That is how
+//! [`SysgProject`] finds and kills them all when it is dropped, whatever became
+//! of the test.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use process::Identity;
+use process::{Identity, Signal};
 use tempfile::TempDir;
 
 use crate::wait::{DEADLINE, wait_until_blocking};
+
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Where systemg is: `ORCH_TEST_SYSG`, else the project's `.tools/bin`, else
 /// `PATH`.
@@ -206,15 +211,36 @@ impl SysgProject {
     /// Where `/proc` cannot be read.
     #[must_use]
     pub fn processes(&self) -> Vec<Identity> {
-        process::find_by_env("HOME", |home| Path::new(home) == self.home()).expect("/proc")
+        let by_home = process::find_by_env("HOME", |home| Path::new(home) == self.home());
+        let by_folder = process::find(|_| true).expect("/proc").into_iter().filter(|process| {
+            let folder = fs::read_link(format!("/proc/{}/cwd", process.identity.pid));
+            folder.is_ok_and(|at| at.starts_with(self.folder()) || at.starts_with(self.home()))
+        });
+        let mut found = by_home.expect("/proc");
+        found.extend(by_folder.map(|process| process.identity));
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 }
 
 impl Drop for SysgProject {
     fn drop(&mut self) {
-        let ended = process::end_marked("HOME", |home| Path::new(home) == self.home());
-        if let Err(error) = ended {
-            eprintln!("processes of {} are left: {error}", self.home().display());
+        let end = Instant::now() + DEADLINE;
+        // Again and again: a supervisor may start another one before it is killed.
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            for identity in &left {
+                let _ = process::signal(identity, Signal::KILL);
+            }
+            if Instant::now() > end {
+                eprintln!("processes of {} are left: {left:?}", self.home().display());
+                return;
+            }
+            std::thread::sleep(LOOK_AGAIN);
         }
     }
 }

@@ -125,6 +125,10 @@ services:
     exec: ["sleep", "1000"]
     restart_policy: "always"
     backoff: "1ms"
+  redis:
+    exec: ["redis-server", "--port", "0", "--unixsocket", "socket", "--save", ""]
+    restart_policy: "always"
+    backoff: "1ms"
 "#;
 
 #[test]
@@ -134,15 +138,19 @@ fn sysg_project_should_leave_nothing_behind() {
     project.start();
     let supervisor = project.supervisor().unwrap();
     let service = project.service("sleeper").unwrap();
-    assert!(project.processes().contains(&service));
+    // Redis wipes its environment.
+    let redis = project.service("redis").unwrap();
+    for process in [&supervisor, &service, &redis] {
+        assert!(project.processes().contains(process), "{process}");
+    }
     // A supervisor that is gone leaves its service behind; the drop ends it too.
     assert!(process::signal(&supervisor, Signal::KILL).unwrap());
     wait_until_blocking("the supervisor is dead", DEADLINE, || {
         project.supervisor().map_or(Ok(()), |found| Err(found.to_string()))
     });
-    assert!(service.is_alive());
+    assert!(service.is_alive() && redis.is_alive());
     drop(project);
-    assert!(!service.is_alive());
+    assert!(!service.is_alive() && !redis.is_alive());
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::text::{Paint, Tone, count, paragraph, safe};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The sysg program [default: the one in PATH]
-    #[arg(long, value_name = "FILE", env = "ORCH_SYSG")]
+    #[arg(long, value_name = "FILE", env = "ORCH_SYSG", hide_env_values = true)]
     sysg: Option<PathBuf>,
 
     #[command(flatten)]

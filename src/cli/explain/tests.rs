@@ -168,8 +168,8 @@ fn blocked_task_should_be_explained_down_to_the_failure() {
           task-001  failed  failed for good: exit code 1
         task-003  running  runs by research_agent, started 12 s ago
 
-    Next: nothing by itself. See why with `orch explain task-001` and `orch logs
-          task-001`, mend it, then run `orch retry task-001`
+    Next: nothing by itself. See why with `orch explain task-001` and
+          `orch logs task-001`, mend it, then run `orch retry task-001`
     ");
 }
 
@@ -221,8 +221,8 @@ fn ready_task_should_say_that_no_agent_has_its_role() {
       No agent of role analysis works for goal goal-001.
         research_agent  research  takes other roles
 
-    Next: declare an agent with `- Role: analysis` and `- Goal: goal-001` under `##
-          Agents` in INSTRUCTIONS.md
+    Next: declare an agent with `- Role: analysis` and `- Goal: goal-001` under
+          `## Agents` in INSTRUCTIONS.md
     ");
 }
 
@@ -243,8 +243,8 @@ fn ready_task_should_say_who_is_busy_and_what_comes_first() {
         research_agent  research  takes other roles
       In the queue: 2 before it by priority, 1 of the same.
 
-    Next: it is taken after 2 tasks of higher priority; `ELEVATE task-002
-          <priority>` in a heartbeat file puts it further ahead
+    Next: it is taken after 2 tasks of higher priority;
+          `ELEVATE task-002 <priority>` in a heartbeat file puts it further ahead
     ");
 }
 
@@ -312,8 +312,9 @@ fn running_task_should_say_who_runs_it_and_until_when() {
       Its lease is renewed; without that it would end in 25 s.
       Log: .orch/logs/task-001/3.log
 
-    Next: what waits for it goes on when it is done. Look on with `orch logs
-          task-001 --follow`; `DROP-TASK task-001` in a heartbeat file takes it away
+    Next: what waits for it goes on when it is done. Look on with
+          `orch logs task-001 --follow`; `DROP-TASK task-001` in a heartbeat file
+          takes it away
     ");
     facts.task.lease_expires = at(-3);
     assert_eq!(verdict(&facts), Verdict::HolderSilent);

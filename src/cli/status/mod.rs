@@ -11,6 +11,7 @@ pub(crate) use render::since;
 use jiff::Timestamp;
 use serde::Serialize;
 use store::agent::Agent;
+use store::event::Event;
 use store::goal::Goal;
 use store::lead::Leader;
 use store::{Error, Store};
@@ -20,6 +21,10 @@ use super::args::{Globals, Output};
 use super::connect::Session;
 use super::output::{self, Screen};
 use crate::report::{ControllerReport, Problem, Standby};
+
+/// How many directives are shown, of those among so many last events.
+const DIRECTIVES: usize = 5;
+const SEARCHED: usize = 1_000;
 
 /// Show goals, agents, controllers and problems
 ///
@@ -49,6 +54,8 @@ pub(crate) struct View {
     pub(crate) leaders: Vec<Leader>,
     pub(crate) standbys: Vec<Standby>,
     pub(crate) problems: Vec<Problem>,
+    /// The last directives of heartbeat files and what came of each, oldest first.
+    pub(crate) directives: Vec<Event>,
 }
 
 pub(crate) async fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> {
@@ -96,6 +103,7 @@ async fn look(session: &Session) -> Result<View, Error> {
         controllers,
         leaders,
         standbys,
+        directives: directives(store).await?,
         problems,
     })
 }
@@ -107,6 +115,12 @@ async fn declared_problems(store: &Store) -> Result<Vec<Problem>, Error> {
         found.extend(listed.unwrap_or_default());
     }
     Ok(found)
+}
+
+async fn directives(store: &Store) -> Result<Vec<Event>, Error> {
+    let mut events = store.last_events(SEARCHED).await?;
+    events.retain(|event| event.kind == "directive");
+    Ok(events.split_off(events.len().saturating_sub(DIRECTIVES)))
 }
 
 async fn goals(store: &Store, problems: &mut Vec<Problem>) -> Result<Vec<Goal>, Error> {

@@ -24,6 +24,7 @@ pub(crate) fn text(view: &View, width: usize, paint: Paint) -> String {
     goals(&mut out, view, width, paint);
     agents(&mut out, view, width, paint);
     controllers(&mut out, view, width, paint);
+    directives(&mut out, view, width, paint);
     problems(&mut out, view, width, paint);
     out
 }
@@ -201,7 +202,7 @@ fn notes(table: &mut Table, agent: &Agent, now: Timestamp) {
     }
     let next = status.next_start.as_ref().and_then(|text| text.parse::<Timestamp>().ok());
     if let Some(wait) = next.map(|next| since(next, now)).filter(|wait| waits && !wait.is_zero()) {
-        table.note(&format!("started again in {}", span(wait)), Tone::Warn);
+        table.note(&format!("is started again in {}", span(wait)), Tone::Warn);
     }
 }
 
@@ -260,6 +261,25 @@ fn controller(table: &mut Table, report: &ControllerReport, now: Timestamp) {
         let key = error.key.as_ref().map_or_else(String::new, |key| format!("{key}: "));
         let ago = span(millis(error.ms_ago) + age);
         table.note(&format!("last error, {ago} ago: {key}{}", error.text), Tone::Warn);
+    }
+}
+
+fn directives(out: &mut String, view: &View, width: usize, paint: Paint) {
+    if view.directives.is_empty() {
+        return;
+    }
+    heading(out, "DIRECTIVES", paint);
+    for event in &view.directives {
+        let millis = i64::try_from(event.millis()).ok();
+        let then = millis.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(view.at);
+        let outcome = event.field("outcome");
+        let tone = if outcome == "refused" { Tone::Bad } else { Tone::Good };
+        let lead = format!("  {} ago, {}: ", span(since(view.at, then)), event.field("agent"));
+        let text = format!("{} {outcome}: {}", event.field("line"), event.field("answer"));
+        let mut lines = String::new();
+        paragraph(&mut lines, &safe(&lead), &safe(&text), width);
+        let word = format!(" {outcome}:");
+        out.push_str(&lines.replacen(&word, &paint.tone(tone, &word), 1));
     }
 }
 

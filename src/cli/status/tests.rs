@@ -1,6 +1,7 @@
 use model::lease::{Epoch, Pulse};
 use model::{AgentName, GoalId, Role, TaskId};
 use store::agent::{Incarnation, Registered, Status as AgentStatus};
+use store::event::Event;
 use store::goal::Planning;
 use store::lead::{Candidate, Controller};
 use unicode_width::UnicodeWidthStr;
@@ -79,6 +80,17 @@ fn report(controller: &str, age_seconds: i64) -> ControllerReport {
     }
 }
 
+fn directive(line: &str, outcome: &str, answer: &str) -> Event {
+    let fields =
+        [("agent", "research_agent"), ("line", line), ("outcome", outcome), ("answer", answer)];
+    let millis = now().as_millisecond() - 7_000;
+    Event {
+        id: format!("{millis}-0"),
+        kind: "directive".into(),
+        fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+    }
+}
+
 fn full() -> View {
     let mut failed =
         goal("goal-002", Status::Failed, Counts { done: 1, failed: 1, ..Counts::default() });
@@ -121,6 +133,7 @@ fn full() -> View {
             host: "box".into(),
             since: now() - jiff::SignedDuration::from_secs(65),
         }],
+        directives: vec![directive("PAUSE", "applied", "pauses after its present task, if any")],
         problems: vec![Problem {
             severity: Severity::Error,
             file: Some("INSTRUCTIONS.md".into()),
@@ -143,6 +156,7 @@ fn empty() -> View {
         leaders: vec![],
         standbys: vec![],
         problems: vec![],
+        directives: vec![],
     }
 }
 
@@ -169,7 +183,7 @@ fn status_should_show_everything_in_80_columns() {
       research_agent  running          4300         0  task-003
       analysis_agent  crash-loop          -         9  -
         last end: signal 9
-        started again in 12 s
+        is started again in 12 s
       review_agent    running, paused    44         0  -
 
     CONTROLLERS
@@ -179,7 +193,11 @@ fn status_should_show_everything_in_80_columns() {
         1 panicked, 0 took too long
         last error, 0.9 s ago: goal-002: panicked: x
       lease  no report   40 s ago     120       0  -
-        no report since 40 s ago (pid 4242 on box)
+        no report for 40 s (pid 4242 on box)
+
+    DIRECTIVES
+      7.0 s ago, research_agent: PAUSE applied: pauses after its present task, if
+                                 any
 
     PROBLEMS
       error: INSTRUCTIONS.md:12:3: `Gaol` is no key of an agent
@@ -192,7 +210,7 @@ fn status_should_show_everything_in_80_columns() {
 fn status_of_nothing_should_say_what_to_do() {
     insta::assert_snapshot!(text(&empty(), 80, PLAIN), @r"
     Redis         redis://127.0.0.1:6379
-    Orchestrator  none leads: start one with `sysg start` or `orch run --role orche…
+    Orchestrator  none leads: start one with `sysg start --daemonize`
 
     GOALS
       none yet: declare one under `## Goals` in INSTRUCTIONS.md
@@ -214,6 +232,7 @@ fn status_should_never_be_wider_than_asked() {
     view.goals[0].counts.done = 1_000_000;
     view.agents.push(agent(&long, Some(Phase::Running), Some(4_194_304), Some(&long)));
     view.agents[0].status.error = Some("word ".repeat(60));
+    view.directives.push(directive(&"line ".repeat(30), "refused", &"word ".repeat(30)));
     view.controllers[1].last_error.as_mut().unwrap().text = "word ".repeat(60);
     view.problems[0].source_line = Some("y".repeat(300));
     for width in [80, 120] {
@@ -231,6 +250,7 @@ fn status_should_escape_what_agents_and_files_say() {
     view.agents[1].status.last_exit = Some("\x1b[1m".into());
     view.problems[0].message = "\u{202e}\x1b".into();
     view.standbys[0].host = "\x1b".into();
+    view.directives.push(directive("\x1b[2J", "refused", "\x07"));
     let shown = text(&view, 80, PLAIN);
     assert!(!shown.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{shown:?}");
 }

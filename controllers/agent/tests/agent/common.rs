@@ -21,7 +21,7 @@ use store::lead::{Answer, Candidate, Controller};
 use store::task::{Claim, Grant};
 use store::{Lead, Options, Store};
 use supervisor::{Error, SpawnRequest, Supervisor};
-use testkit::{DEADLINE, RedisServer, wait_until};
+use testkit::{DEADLINE, RedisServer, wait_until, wait_until_blocking};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -32,8 +32,9 @@ pub(crate) const LONG: Duration = Duration::from_secs(600);
 const TTL_MS: u64 = 600_000;
 
 /// Obeys its standard input and ends with it, so that no test leaves it behind.
-/// Signals are written to `$LOG`.
+/// Signals are written to `$LOG`; a file of the pid's says that it is ready for them.
 const OBEY: &str = r#"trap 'echo usr1 >> "$LOG"; s=1' USR1
+: > "$LOG.$$"
 while :; do s=; if read -r l; then eval "$l"; elif [ -z "$s" ]; then exit 0; fi; done"#;
 /// Ends when told.
 pub(crate) const POLITE: &str = r#"trap 'echo term >> "$LOG"; exit 0' TERM"#;
@@ -42,7 +43,7 @@ pub(crate) const STUBBORN: &str = r#"trap 'echo term >> "$LOG"; s=1' TERM"#;
 /// Shows its arguments in a child too, like a program between fork and exec.
 pub(crate) const FORKING: &str = "exec 3<&0; (read -r l <&3) &";
 /// Ends by itself.
-pub(crate) const SHORT_LIVED: &str = "sleep 0.1; exit 1";
+pub(crate) const SHORT_LIVED: &str = r#": > "$LOG.$$"; sleep 0.1; exit 1"#;
 
 /// What a test tells the supervisor, and learns from it.
 #[derive(Default)]
@@ -75,11 +76,18 @@ impl Direct {
         SpawnRequest { name: name.to_owned(), program: "/bin/sh".into(), args }
     }
 
-    fn start(&self, program: &mut Command, log: &str) -> Option<Identity> {
+    fn start(&self, program: &mut Command, log: &str, wait: bool) -> Option<Identity> {
         let log = self.folder.join(log);
-        let program = program.env("LOG", log).stdin(Stdio::piped()).stdout(Stdio::null());
+        let program = program.env("LOG", &log).stdin(Stdio::piped()).stdout(Stdio::null());
         let mut child = program.spawn().unwrap();
         let identity = Identity::of(child.id()).unwrap();
+        let ready = log.with_extension(child.id().to_string());
+        if wait {
+            wait_until_blocking("the process is ready", DEADLINE, || match child.try_wait() {
+                Ok(None) if !ready.exists() => Err(format!("no {}", ready.display())),
+                _ => Ok(()),
+            });
+        }
         let input = child.stdin.take().unwrap();
         std::thread::spawn(move || child.wait());
         self.shared.lock().unwrap().inputs.insert(identity?, input);
@@ -93,7 +101,7 @@ impl Supervisor for Direct {
         if let Some(refusal) = self.shared.lock().unwrap().refused.get(&name) {
             return Err(refusal());
         }
-        let process = self.start(Command::new(&request.program).args(&request.args), &name);
+        let process = self.start(Command::new(&request.program).args(&request.args), &name, true);
         let process = process.ok_or_else(|| Error::DiedAtOnce { name: name.clone(), pid: 0 })?;
         let mut shared = self.shared.lock().unwrap();
         shared.spawns.push((name.clone(), process, Instant::now()));
@@ -242,7 +250,7 @@ impl World {
     pub(crate) fn start(&self, fleet: &str, name: &str) -> Identity {
         let request = self.direct.request(fleet, name);
         let mut program = Command::new(&request.program);
-        self.direct.start(program.args(&request.args), name).unwrap()
+        self.direct.start(program.args(&request.args), name, true).unwrap()
     }
 
     /// Starts something for an attempt, in a session of its own.
@@ -250,13 +258,15 @@ impl World {
         let value = attempt::value(&self.fleet, &of.name, of.incarnation, model::lease::Epoch(1));
         let mut program = Command::new("setsid");
         let program = program.args(["--wait", "sh", "-c", "read -r l"]);
-        self.direct.start(program.env(attempt::MARKER, value), "attempt").unwrap()
+        self.direct.start(program.env(attempt::MARKER, value), "attempt", false).unwrap()
     }
 
     /// Starts a process that is no agent.
     pub(crate) fn start_bystander(&self) -> Identity {
         let mut program = Command::new("/bin/sh");
-        self.direct.start(program.args(["-c", &format!("{POLITE}\n{OBEY}")]), "bystander").unwrap()
+        self.direct
+            .start(program.args(["-c", &format!("{POLITE}\n{OBEY}")]), "bystander", true)
+            .unwrap()
     }
 
     /// As an agent registers itself.

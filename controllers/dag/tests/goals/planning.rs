@@ -162,6 +162,25 @@ async fn attempts_should_be_counted_across_processes_and_end() {
 }
 
 #[tokio::test]
+async fn wait_should_not_grow_with_a_wall_clock_that_jumped_back() {
+    let bench = Bench::new().await;
+    let spec = join("A report");
+    let year_3000 = "32503680000000";
+    for (field, value) in [
+        ("status", "draft"),
+        ("plan_spec_hash", spec.spec_hash.as_str()),
+        ("plan_attempts", "1"),
+        ("plan_error", "no model"),
+        ("plan_not_before", year_3000),
+    ] {
+        bench.redis_cli(&["HSET", "goal:goal-001", field, value]);
+    }
+    bench.declare(spec);
+    let _running = bench.run();
+    bench.until_status(GOAL, Status::Active).await;
+}
+
+#[tokio::test]
 async fn refusal_should_stand_until_the_declaration_changes() {
     let (bench, id) = (Bench::new().await, goal_id(GOAL));
     let running = bench.run();

@@ -1,6 +1,7 @@
 //! A plan in force: kept right, and rolled up into the goal's status.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use dag_controller::Settings;
 use model::goal::{Counts, Status};
@@ -221,17 +222,45 @@ async fn goal_that_is_as_declared_should_cost_one_read_and_no_write() {
     bench.passes(&running, 100).await;
     let after = running.stats.snapshot();
     assert_eq!(after.acted, before.acted);
-    let commands = bench.redis_cli(&["INFO", "commandstats"]);
-    let calls = |name: &str| -> u64 {
-        let stat = format!("cmdstat_{name}:calls=");
-        let line = commands.lines().find_map(|line| line.strip_prefix(&stat));
-        line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
-    };
+    let calls = calls(&bench);
     // Two hashes in one pipeline each pass, and the list of goals each resync.
-    assert!(calls("hgetall") <= 2 * (after.passes - before.passes + 8), "{commands}");
-    for line in commands.lines().filter(|line| line.starts_with("cmdstat_")) {
-        let read = ["hgetall", "smembers", "config", "info"];
-        let name = line.trim_start_matches("cmdstat_").split([':', '|']).next().unwrap();
-        assert!(read.contains(&name), "{line}");
+    assert!(calls["hgetall"] <= 2 * (after.passes - before.passes + 8), "{calls:?}");
+    for name in calls.keys() {
+        assert!(["hgetall", "smembers", "config", "info"].contains(&name.as_str()), "{calls:?}");
     }
+}
+
+#[tokio::test]
+async fn many_wakes_should_cost_few_looks() {
+    let bench = Bench::new().await;
+    let kit = reconcile::Settings { resync: Duration::from_secs(3_600), ..settings().kit };
+    let running = bench.run_with(Settings { kit, ..settings() }, bench.lead);
+    bench.declare(pinned(GOAL, "Under way", &["a"]));
+    running.waker.wake(goal_id(GOAL));
+    bench.until_status(GOAL, Status::Active).await;
+    bench.worker("one_agent", GOAL).await.claim_some().await;
+
+    bench.redis_cli(&["CONFIG", "RESETSTAT"]);
+    let (start, before) = (Instant::now(), running.stats.snapshot().passes);
+    while running.stats.snapshot().passes < before + 5_000 {
+        running.waker.wake(goal_id(GOAL));
+        tokio::task::yield_now().await;
+    }
+    // One each 10 ms, however long it took; each reads two hashes, and some the figures.
+    let most = 2 + start.elapsed().as_millis() / 10;
+    let calls = calls(&bench);
+    assert!(u128::from(calls["hgetall"]) <= 3 * most, "{calls:?} where {most} looks are most");
+}
+
+/// How often each command was called since the statistics were reset.
+fn calls(bench: &Bench) -> BTreeMap<String, u64> {
+    let text = bench.redis_cli(&["INFO", "commandstats"]);
+    let lines = text.lines().filter_map(|line| line.strip_prefix("cmdstat_"));
+    lines
+        .map(|line| {
+            let (name, stat) = line.split_once(":calls=").unwrap();
+            let name = name.split('|').next().unwrap();
+            (name.to_owned(), stat.split(',').next().unwrap().parse().unwrap())
+        })
+        .collect()
 }

@@ -135,6 +135,7 @@ fn inherit(task: tasks::Task, goal: &GoalSpec) -> PinnedTask {
     spec.priority = priority.unwrap_or(goal.priority);
     spec.timeout_secs = spec.timeout_secs.or(goal.timeout_secs);
     spec.max_attempts = spec.max_attempts.or(goal.max_attempts);
+    spec.folder.clone_from(&goal.folder);
     PinnedTask { spec, after: after.into_iter().map(|(id, _)| id).collect() }
 }
 

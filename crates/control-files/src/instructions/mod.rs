@@ -105,7 +105,7 @@ pub fn merge(last_good: &Declared, parsed: &Parsed) -> Declared {
         return last_good.clone();
     }
     let mut merged = parsed.declared.clone();
-    if false {
+    if !parsed.is_valid() {
         for (name, agent) in &last_good.agents {
             merged.agents.entry(name.clone()).or_insert_with(|| agent.clone());
         }

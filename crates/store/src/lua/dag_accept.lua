@@ -50,9 +50,9 @@ for _, change in ipairs(revised) do
   else
     call('HDEL', 'task:' .. t.id, 'reason', 'last_error', 'artifacts', 'progress', 'finished',
       'stale', 'settled', 'not_before')
-    move(t, 'revise')
     t.generation = generation
-    emit_task(t, 'revise')
+    -- One whose record was deleted by hand has no state: that is a repair's work.
+    if move(t, 'revise') then emit_task(t, 'revise') end
   end
 end
 

@@ -11,8 +11,9 @@ local key = 'orchestrator:leader'
 local highest, mine = 0, true
 for i = 6, #ARGV, 2 do
   local entry = call('HGET', key, ARGV[i])
-  if entry then
-    local epoch, beat, who = string.match(entry, '^(%d+) (%d+) (%S+)')
+  local epoch, beat, who = string.match(entry or '', '^(%d+) (%d+) (%S+)')
+  -- What cannot be read leads for nobody: it is as if it were not there.
+  if epoch then
     highest = math.max(highest, tonumber(epoch))
     if who ~= holder then
       mine = false

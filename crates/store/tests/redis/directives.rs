@@ -231,6 +231,7 @@ async fn staged_task_should_not_be_known() {
     world.raw::<()>(&["HSET", "task:g.a", "goal", "g"]);
     let answer = refused(say(&world, "DROP-TASK b", &Action::DropTask(task("b"))).await);
     assert_eq!(answer, "there is no task b");
+    assert!(world.store.find_tasks("b").await.unwrap().is_empty());
     let answer = refused(say(&world, "DROP-TASK a", &Action::DropTask(task("a"))).await);
     assert_eq!(answer, "a is ready, not running: there is nothing to drop");
 }

@@ -133,6 +133,18 @@ async fn leader_that_takes_more_should_fence_its_own_older_lead() {
     world.store.note_goal(&new, &goal("g"), "", &[]).await.unwrap();
 }
 
+/// Regression: an entry that nobody can read kept everybody from leading.
+#[tokio::test]
+async fn entry_that_cannot_be_read_should_lead_for_nobody() {
+    let world = free().await;
+    for entry in ["", "nonsense", "1 2", "x y z"] {
+        world.raw::<()>(&["HSET", "orchestrator:leader", "dag", entry]);
+        held(ask(&world, "one", &Controller::ALL, &[]).await);
+        assert_eq!(world.store.leaders().await.unwrap().len(), 4, "{entry:?}");
+        world.store.resign(&candidate("one"), &Controller::ALL).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn concurrent_candidates_should_have_one_leader() {
     let world = free().await;

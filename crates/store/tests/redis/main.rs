@@ -4,6 +4,13 @@
 //! One binary for all subjects: linking is what costs, and the helpers in
 //! [`world`] are shared by all.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests: the panic is the report"
+)]
+
 mod accept;
 mod agents;
 mod claim;

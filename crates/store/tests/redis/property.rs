@@ -27,16 +27,33 @@ struct Plan {
 
 #[derive(Debug, Clone)]
 enum Op {
-    Claim(usize),
-    Want(usize, usize),
-    Complete(usize, bool),
-    Fail(usize, bool, bool),
-    Release(usize),
+    Agent(usize, Act),
+    Other(Deed),
+}
+
+/// What an agent does.
+#[derive(Debug, Clone)]
+enum Act {
+    Claim,
+    Want(usize),
+    Complete {
+        wants_next: bool,
+    },
+    Fail {
+        permanent: bool,
+        wants_next: bool,
+    },
+    Release,
     /// Says again what was settled, or was lost, before.
-    Repeat(usize),
-    Beat(usize),
-    Restart(usize),
-    Leave(usize),
+    Repeat,
+    Beat,
+    Restart,
+    Leave,
+}
+
+/// What controllers, people and time do.
+#[derive(Debug, Clone)]
+enum Deed {
     Bury(usize),
     Reap(usize),
     Drop(usize),
@@ -57,30 +74,40 @@ fn plans() -> impl Strategy<Value = Plan> {
         .prop_map(|tasks| Plan { tasks })
 }
 
-fn ops() -> impl Strategy<Value = Op> {
-    let agent = || 0..AGENTS;
-    let task = || 0..TASKS;
+fn acts() -> impl Strategy<Value = Act> {
     prop_oneof![
-        8 => agent().prop_map(Op::Claim),
-        2 => (agent(), task()).prop_map(|(a, t)| Op::Want(a, t)),
-        8 => (agent(), any::<bool>()).prop_map(|(a, next)| Op::Complete(a, next)),
-        3 => (agent(), prop::bool::weighted(0.2), any::<bool>())
-            .prop_map(|(a, permanent, next)| Op::Fail(a, permanent, next)),
-        1 => agent().prop_map(Op::Release),
-        2 => agent().prop_map(Op::Repeat),
-        2 => agent().prop_map(Op::Beat),
-        2 => agent().prop_map(Op::Restart),
-        1 => agent().prop_map(Op::Leave),
-        1 => agent().prop_map(Op::Bury),
-        2 => task().prop_map(Op::Reap),
-        1 => task().prop_map(Op::Drop),
-        1 => (task(), 0u32..20).prop_map(|(t, p)| Op::Elevate(t, p)),
-        1 => (agent(), any::<bool>()).prop_map(|(a, paused)| Op::Pause(a, paused)),
-        2 => task().prop_map(Op::Retry),
-        1 => Just(Op::Promote),
-        1 => Just(Op::RollUp),
-        2 => plans().prop_map(Op::Replan),
-        3 => (-50i64..100).prop_map(Op::Clock),
+        8 => Just(Act::Claim),
+        2 => (0..TASKS).prop_map(Act::Want),
+        8 => any::<bool>().prop_map(|wants_next| Act::Complete { wants_next }),
+        3 => (prop::bool::weighted(0.2), any::<bool>())
+            .prop_map(|(permanent, wants_next)| Act::Fail { permanent, wants_next }),
+        1 => Just(Act::Release),
+        2 => Just(Act::Repeat),
+        2 => Just(Act::Beat),
+        2 => Just(Act::Restart),
+        1 => Just(Act::Leave),
+    ]
+}
+
+fn deeds() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        1 => (0..AGENTS).prop_map(Deed::Bury),
+        2 => (0..TASKS).prop_map(Deed::Reap),
+        1 => (0..TASKS).prop_map(Deed::Drop),
+        1 => (0..TASKS, 0u32..20).prop_map(|(t, p)| Deed::Elevate(t, p)),
+        1 => (0..AGENTS, any::<bool>()).prop_map(|(a, paused)| Deed::Pause(a, paused)),
+        2 => (0..TASKS).prop_map(Deed::Retry),
+        1 => Just(Deed::Promote),
+        1 => Just(Deed::RollUp),
+        2 => plans().prop_map(Deed::Replan),
+        3 => (-50i64..100).prop_map(Deed::Clock),
+    ]
+}
+
+fn ops() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        2 => (0..AGENTS, acts()).prop_map(|(n, act)| Op::Agent(n, act)),
+        1 => deeds().prop_map(Op::Other),
     ]
 }
 
@@ -173,21 +200,21 @@ impl Run<'_> {
         self.world.store.apply(&self.world.lead(), &step).await.unwrap();
     }
 
-    async fn agent_step(&mut self, op: &Op) {
+    async fn act(&mut self, n: usize, act: &Act) {
         let store = self.world.store.clone();
-        match op {
-            Op::Claim(n) => {
-                let claim = self.world.claim(&self.workers[*n]).await;
-                self.granted(*n, claim).await;
+        match act {
+            Act::Claim => {
+                let claim = self.world.claim(&self.workers[n]).await;
+                self.granted(n, claim).await;
             }
-            Op::Want(n, t) => {
-                let claim = self.world.want(&self.workers[*n], id(*t).as_str()).await;
-                self.granted(*n, claim).await;
+            Act::Want(t) => {
+                let claim = self.world.want(&self.workers[n], id(*t).as_str()).await;
+                self.granted(n, claim).await;
             }
-            Op::Complete(n, wants) => {
-                let Some(grant) = self.held[*n].take() else { return };
-                let next = wants.then_some(TTL_MS);
-                let holder = self.workers[*n].holding(&grant);
+            Act::Complete { wants_next } => {
+                let Some(grant) = self.held[n].take() else { return };
+                let next = wants_next.then_some(TTL_MS);
+                let holder = self.workers[n].holding(&grant);
                 let (settled, next) = store.complete(holder, "[]", "", next).await.unwrap();
                 if settled == Settled::Done {
                     let generation = self.world.task(grant.task.as_str()).await.generation;
@@ -195,109 +222,86 @@ impl Run<'_> {
                     let first = self.done.insert((grant.task.clone(), generation));
                     assert!(first, "{grant:?} was accepted twice");
                 }
-                self.settled(*n, grant, next).await;
+                self.settled(n, grant, next).await;
             }
-            Op::Fail(n, permanent, wants) => {
-                let Some(grant) = self.held[*n].take() else { return };
-                let next = wants.then_some(TTL_MS);
-                let holder = self.workers[*n].holding(&grant);
+            Act::Fail { permanent, wants_next } => {
+                let Some(grant) = self.held[n].take() else { return };
+                let next = wants_next.then_some(TTL_MS);
+                let holder = self.workers[n].holding(&grant);
                 let (_, next) = store.fail(holder, "broke", *permanent, next).await.unwrap();
-                self.settled(*n, grant, next).await;
+                self.settled(n, grant, next).await;
             }
-            Op::Release(n) => {
-                let Some(grant) = self.held[*n].take() else { return };
-                store.release(self.workers[*n].holding(&grant), "stop").await.unwrap();
-                self.settled(*n, grant, None).await;
+            Act::Release => {
+                let Some(grant) = self.held[n].take() else { return };
+                store.release(self.workers[n].holding(&grant), "stop").await.unwrap();
+                self.settled(n, grant, None).await;
             }
-            Op::Repeat(n) => {
-                let Some((worker, grant)) = &self.past[*n] else { return };
+            Act::Repeat => {
+                let Some((worker, grant)) = &self.past[n] else { return };
                 let before = self.world.dump();
                 let (settled, _) =
                     store.complete(worker.holding(grant), "[9]", "late", None).await.unwrap();
                 assert!(matches!(settled, Settled::Already | Settled::Fenced), "{settled:?}");
                 assert_eq!(self.world.dump(), before);
             }
-            Op::Beat(n) => {
-                let (worker, held) = (&self.workers[*n], &self.held[*n]);
+            Act::Beat => {
+                let (worker, held) = (&self.workers[n], &self.held[n]);
                 let held = held.as_ref().map(|grant| (&grant.task, grant.epoch));
                 let beat = store.beat(&worker.name, worker.incarnation, TTL_MS, held, "x").await;
                 match beat.unwrap() {
-                    Beat::Ok { lease: Some(false), .. } | Beat::Fenced => self.held[*n] = None,
+                    Beat::Ok { lease: Some(false), .. } | Beat::Fenced => self.held[n] = None,
                     Beat::Ok { .. } => {}
                 }
             }
-            Op::Restart(n) => self.restart(*n).await,
-            Op::Leave(n) => {
-                let worker = &self.workers[*n];
+            Act::Restart => self.restart(n).await,
+            Act::Leave => {
+                let worker = &self.workers[n];
                 store.deregister(&worker.name, worker.incarnation, "stop").await.unwrap();
-                self.held[*n] = None;
+                self.held[n] = None;
             }
-            _ => unreachable!("{op:?} is a controller's or a person's"),
         }
     }
 
-    async fn other_step(&mut self, op: &Op) {
+    async fn deed(&mut self, deed: &Deed) {
         let (store, lead, g) = (self.world.store.clone(), self.world.lead(), goal("g"));
-        match op {
-            Op::Bury(n) => {
+        match deed {
+            Deed::Bury(n) => {
                 let worker = &self.workers[*n];
                 store.bury(&lead, &worker.name, worker.incarnation, "dead").await.unwrap();
             }
-            Op::Reap(t) => {
+            Deed::Reap(t) => {
                 if let Some(pulse) = store.lease(&id(*t)).await.unwrap() {
                     store.reap(&lead, &id(*t), pulse, "silent").await.unwrap();
                 }
             }
-            Op::Drop(t) => self.say(0, Action::DropTask(id(*t))).await,
-            Op::Elevate(t, priority) => self.say(0, Action::Elevate(id(*t), *priority)).await,
-            Op::Pause(n, true) => self.say(*n, Action::Pause).await,
-            Op::Pause(n, false) => self.say(*n, Action::Resume).await,
-            Op::Retry(t) => drop(store.retry(&id(*t)).await.unwrap()),
-            Op::Promote => drop(store.promote(&g).await.unwrap()),
-            Op::RollUp => {
+            Deed::Drop(t) => self.say(0, Action::DropTask(id(*t))).await,
+            Deed::Elevate(t, priority) => self.say(0, Action::Elevate(id(*t), *priority)).await,
+            Deed::Pause(n, true) => self.say(*n, Action::Pause).await,
+            Deed::Pause(n, false) => self.say(*n, Action::Resume).await,
+            Deed::Retry(t) => drop(store.retry(&id(*t)).await.unwrap()),
+            Deed::Promote => drop(store.promote(&g).await.unwrap()),
+            Deed::RollUp => {
                 let now = store.goal(&g).await.unwrap().unwrap();
                 store.roll_up(&lead, &g, now.generation, &now.counts, "so").await.unwrap();
             }
-            Op::Replan(plan) => drop(self.world.accept("g", plan.dag()).await),
-            Op::Clock(seconds) => {
+            Deed::Replan(plan) => drop(self.world.accept("g", plan.dag()).await),
+            Deed::Clock(seconds) => {
                 self.clock = self.clock.saturating_add_signed(seconds * SECOND as i64);
                 self.world.store = store.at(self.clock);
             }
-            _ => unreachable!("{op:?} is an agent's"),
         }
     }
 
     async fn step(&mut self, op: &Op) {
         let done = self.all_done().await;
         match op {
-            Op::Claim(_)
-            | Op::Want(..)
-            | Op::Complete(..)
-            | Op::Fail(..)
-            | Op::Release(_)
-            | Op::Repeat(_)
-            | Op::Beat(_)
-            | Op::Restart(_)
-            | Op::Leave(_) => {
-                self.agent_step(op).await;
-            }
-            Op::Bury(_)
-            | Op::Reap(_)
-            | Op::Drop(_)
-            | Op::Elevate(..)
-            | Op::Pause(..)
-            | Op::Retry(_)
-            | Op::Promote
-            | Op::RollUp
-            | Op::Replan(_)
-            | Op::Clock(_) => {
-                self.other_step(op).await;
-            }
+            Op::Agent(n, act) => self.act(*n, act).await,
+            Op::Other(deed) => self.deed(deed).await,
         }
         self.world.assert_sound(&["g"]);
         let figures = self.world.store.figures(&goal("g")).await.unwrap();
         assert_eq!(figures.contradiction(), None, "{figures:?}");
-        if !matches!(op, Op::Replan(_)) {
+        if !matches!(op, Op::Other(Deed::Replan(_))) {
             let now = self.all_done().await;
             assert!(done.is_subset(&now), "done is final: {done:?}, then {now:?}");
         }
@@ -347,7 +351,7 @@ fn any_order_of_steps_should_keep_the_rules() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let world = runtime.block_on(World::on(RedisServer::start()));
     let world = std::cell::RefCell::new(world);
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(30);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(first in plans(), ops in prop::collection::vec(ops(), 1..60))| {
         runtime.block_on(play(&mut world.borrow_mut(), &first, &ops));

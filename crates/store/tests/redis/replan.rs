@@ -254,6 +254,20 @@ async fn new_plan_should_wake_one_idle_agent_for_each_ready_task() {
 }
 
 #[tokio::test]
+async fn plan_that_changes_a_damaged_task_should_be_accepted_and_repaired() {
+    let world = World::new().await;
+    let tasks: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"])];
+    world.accept("g", plan(tasks)).await;
+    world.raw::<()>(&["DEL", "task:a"]);
+    world.accept("g", changed(tasks, "a")).await.unwrap();
+    world.store.repair(&world.lead(), &goal("g")).await.unwrap();
+    world.assert_sound(&["g"]);
+    let worker = world.join("w", "any", "g").await;
+    world.run(&worker, "a").await;
+    world.run(&worker, "b").await;
+}
+
+#[tokio::test]
 async fn goal_should_be_active_again_with_a_new_plan() {
     let world = World::new().await;
     world.accept("g", plan(&[("a", &[]), ("b", &["a"])])).await;
