@@ -34,7 +34,7 @@ pub(crate) use text::safe;
 
 const AFTER_HELP: &str = "\
 First steps:
-  orch init my-project && cd my-project && sysg start && orch status --watch
+  orch init my-project && cd my-project && sysg start --daemonize && orch status --watch
 
 Exit codes:
   0  done; the answer is yes
@@ -148,7 +148,7 @@ fn with_verb(mut args: Vec<OsString>) -> Vec<OsString> {
         let (name, has_value) =
             option.split_once('=').map_or((option, false), |(name, _)| (name, true));
         match name {
-            "help" | "version" | "" => return args,
+            "" => return args,
             _ if takes_value(name) => {
                 if !has_value {
                     words.next();

@@ -244,7 +244,7 @@ const BREAKS: &[Break] = &[
     broken("printf '## Age' > $F", "declares", Some(1), Some(1)),
     broken("printf '## Agents\\n\\n### wor' > $F", "`wor`", Some(3), Some(5)),
     broken("printf '## Agents\\n\\n### first_agent\\n- Go' > $F", "first_agent", Some(3), Some(5)),
-    broken("head -c 100 $F > d && mv d $F", "agent", None, None),
+    broken("head -c 100 $F > d && mv d $F", "never closed", Some(9), Some(3)),
     broken(
         "printf 'Dear fleet,\\n\\nplease work.\\n' > $F",
         "declares no agents",
@@ -263,7 +263,7 @@ const BREAKS: &[Break] = &[
         Some(15),
         None,
     ),
-    broken("sed -i 's/- Goal: goal-001/- Gaol: goal-001/' $F", "goal", Some(19), Some(5)),
+    broken("sed -i 's/- Goal: goal-001/- Gaol: goal-001/' $F", "goal", Some(22), Some(5)),
 ];
 
 /// The first error that says this, where one does.

@@ -253,10 +253,26 @@ impl Fleet {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     }
 
-    /// The orchestrator's log so far, for a message of a test that fails.
+    /// The ends of the orchestrator's log and of its agents' last ones, for a message
+    /// of a test that fails. Made at each look, hence without a process.
     pub(crate) fn log(&self) -> String {
-        let output = self.sh("tail -n 40 $HOME/.local/share/systemg/logs/*orchestrator* 2>&1");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let logs = self.project.home().join(".local/share/systemg/logs");
+        let mut text = String::new();
+        for folder in files(&logs) {
+            let is_spawn = folder.file_name().is_some_and(|name| name == "spawn");
+            let mut of = files(&folder);
+            of.retain(|log| is_spawn || log.ends_with("orchestrator.log"));
+            for log in of.iter().take(8) {
+                let said = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+                let lines: Vec<&str> = said.lines().collect();
+                let shown = if is_spawn { 8 } else { 40 };
+                let last = &lines[lines.len().saturating_sub(shown)..];
+                if !last.is_empty() {
+                    _ = writeln!(text, "{}:\n{}", log.display(), last.join("\n"));
+                }
+            }
+        }
+        text
     }
 
     /// Waits until the goal has this status.
@@ -392,6 +408,15 @@ impl Fleet {
         events.retain(|event| event.kind == kind);
         events
     }
+}
+
+/// What lies in a folder, the newest first.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let modified = |path: &PathBuf| fs::metadata(path).and_then(|data| data.modified()).ok();
+    found.sort_by_cached_key(|path| std::cmp::Reverse(modified(path)));
+    found
 }
 
 /// Which process registered.

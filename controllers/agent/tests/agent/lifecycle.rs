@@ -72,7 +72,7 @@ async fn task_should_stay_held_until_what_ran_for_it_is_dead() {
     let first = world.run(&control, "a", "1", 1).await;
     let task = world.claim(&first).await.task;
     let attempt = world.start_attempt(&first);
-    world.redis_says("RENAME dag:goal-001:counts aside\r\nSET dag:goal-001:counts wrong");
+    world.redis_says("RENAME leases aside\r\nSET leases wrong");
 
     kill9(&first.process);
     dead(&attempt).await;
@@ -83,7 +83,8 @@ async fn task_should_stay_held_until_what_ran_for_it_is_dead() {
     .await;
     assert_eq!(world.state(&task).await, State::Running);
     assert_eq!(world.spawns("a").len(), 1, "started beside the lease of the dead one");
-    world.redis_says("DEL dag:goal-001:counts\r\nRENAME aside dag:goal-001:counts");
+    world.redis_says("DEL leases\r\nRENAME aside leases");
+    world.wait_for_state(&task, State::Ready).await;
     world.spawned("a", 2).await;
 }
 
