@@ -146,7 +146,7 @@ fn one_line(text: &str) -> String {
 /// A value that ends where it is seen to end.
 fn quoted(value: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '=' | '\\');
-    if value.chars().all(plain) {
+    if !value.is_empty() && value.chars().all(plain) {
         return one_line(value);
     }
     let inner = value.replace('\\', "\\\\").replace('"', "\\\"");

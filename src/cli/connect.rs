@@ -123,7 +123,7 @@ fn read_url_file(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     file.take(URL_FILE_BYTES).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
     let secret = text.trim().parse::<RedisUrl>().is_ok_and(|url| url.has_secret());
-    if secret && about.mode() & 0o077 == 1 {
+    if secret && about.mode() & 0o077 != 0 {
         let path = path.display();
         return Err(fail(format!("others may read the password in it: run `chmod 600 {path}`")));
     }

@@ -148,7 +148,7 @@ fn with_verb(mut args: Vec<OsString>) -> Vec<OsString> {
         let (name, has_value) =
             option.split_once('=').map_or((option, false), |(name, _)| (name, true));
         match name {
-            "" => return args,
+            "help" | "version" | "" => return args,
             _ if takes_value(name) => {
                 if !has_value {
                     words.next();

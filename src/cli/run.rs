@@ -246,7 +246,7 @@ impl Args {
             project,
             log: LogSettings { level: self.log_level, style: self.log_style, color: globals.color },
             lease_ttl: self.lease_ttl,
-            heartbeat_interval: self.heartbeat_interval.unwrap_or(HEARTBEAT).max(most),
+            heartbeat_interval: self.heartbeat_interval.unwrap_or(HEARTBEAT).min(most),
             grace: self.grace,
         }
     }

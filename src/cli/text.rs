@@ -13,7 +13,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 pub(crate) fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c == '\u{0}' {
+        if c.is_control() || is_invisible(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -208,7 +208,7 @@ pub(crate) fn bar(done: u64, total: u64, columns: usize) -> String {
     let filled = match (done, total) {
         (_, 0) | (0, _) => 0,
         (done, total) if done >= total => wide,
-        (done, total) => (done.saturating_mul(wide) / total).min(wide),
+        (done, total) => (done.saturating_mul(wide) / total).clamp(1, wide.saturating_sub(1)),
     };
     let filled = usize::try_from(filled).unwrap_or(columns).min(columns);
     format!("[{}{}]", "#".repeat(filled), ".".repeat(columns - filled))

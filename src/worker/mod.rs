@@ -26,7 +26,7 @@ use anyhow::Context;
 use store::Store;
 use store::agent::{Beat, Incarnation, Registration};
 use store::task::{Claim, Grant, Holder, Settled};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use self::attempt::{Attempt, Finished};
@@ -39,6 +39,8 @@ const REPORT_AGAIN: Duration = Duration::from_millis(250);
 
 /// Runs an agent until it is told to leave, is replaced, or loses Redis.
 pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
+    // First of all: who registers must deregister.
+    let signals = Signals::catch()?;
     let store = Store::new(&settings.common.redis).await?;
     let settings = Arc::new(settings);
     let incarnation = register(&store, &settings).await?;
@@ -53,7 +55,7 @@ pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
     };
     let memory = Memory::load(store.memory(name).await?.as_deref(), &control.flushes);
     let link = Link::start(&store, &settings, incarnation, control)?;
-    listen_to_signals(&link)?;
+    tokio::spawn(signals.obey(link.clone()));
     let mut worker = Worker { store, settings, incarnation, link, memory };
     worker.run().await;
     worker.leave().await;
@@ -86,22 +88,32 @@ async fn register(store: &Store, settings: &Agent) -> anyhow::Result<Incarnation
 }
 
 /// SIGTERM and SIGINT: leave now. SIGUSR1: leave after the present task.
-fn listen_to_signals(link: &Link) -> anyhow::Result<()> {
-    let listen = |kind| signal(kind).context("listening to signals");
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut retire = listen(SignalKind::user_defined1())?;
-    let link = link.clone();
-    tokio::spawn(async move {
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    retire: Signal,
+}
+
+impl Signals {
+    /// From now on a signal ends nothing by itself; it waits to be obeyed.
+    fn catch() -> anyhow::Result<Self> {
+        let catch = |kind| signal(kind).context("listening to signals");
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+            retire: catch(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn obey(mut self, link: Link) {
         loop {
             tokio::select! {
-                _ = terminate.recv() => link.leave(Leaving::Stopped),
-                _ = interrupt.recv() => link.leave(Leaving::Stopped),
-                _ = retire.recv() => link.leave(Leaving::Retired),
+                _ = self.terminate.recv() => link.leave(Leaving::Stopped),
+                _ = self.interrupt.recv() => link.leave(Leaving::Stopped),
+                _ = self.retire.recv() => link.leave(Leaving::Retired),
             }
         }
-    });
-    Ok(())
+    }
 }
 
 fn ttl_ms(settings: &Agent) -> u64 {

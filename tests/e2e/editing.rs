@@ -259,9 +259,9 @@ const BREAKS: &[Break] = &[
     broken("mv $F $HOME/x.md && ln -s $HOME/x.md $F", "outside the project", None, None),
     broken(
         "sed -i 's/Join (after: task-001)/Join (after: task-002)/' $F",
-        "itself",
-        Some(15),
-        None,
+        "circle",
+        Some(14),
+        Some(3),
     ),
     broken("sed -i 's/- Goal: goal-001/- Gaol: goal-001/' $F", "goal", Some(22), Some(5)),
 ];
@@ -286,8 +286,12 @@ async fn file_that_cannot_be_read_or_understood_should_stop_nothing() {
 
     for Break { how, says, line, column } in BREAKS {
         edit(&fleet, &format!("F=INSTRUCTIONS.md; {how}"));
-        let problems =
-            until_problems(&fleet, how, |problems| saying(problems, says).is_some()).await;
+        // One that looks half-written is taken at its word only after a while.
+        let settled = |problem: &Value| !problem["message"].to_string().contains("no line end");
+        let problems = until_problems(&fleet, how, |problems| {
+            saying(problems, says).is_some() && problems.iter().all(settled)
+        })
+        .await;
         let problem = saying(&problems, says).unwrap();
         assert_eq!(problem["file"], "INSTRUCTIONS.md", "{how}: {problem}");
         for (key, wanted) in [("line", line), ("column", column)] {

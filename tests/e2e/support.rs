@@ -264,7 +264,9 @@ impl Fleet {
             of.retain(|log| is_spawn || log.ends_with("orchestrator.log"));
             for log in of.iter().take(8) {
                 let said = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
-                let lines: Vec<&str> = said.lines().collect();
+                // Each look at a heartbeat in which nothing is new.
+                let lines: Vec<&str> =
+                    said.lines().filter(|line| !line.contains(": no line\"")).collect();
                 let shown = if is_spawn { 8 } else { 40 };
                 let last = &lines[lines.len().saturating_sub(shown)..];
                 if !last.is_empty() {

@@ -177,6 +177,7 @@ fn wanted(goal: &Goal, target: &Target) -> bool {
     goal.generation == 0
         || goal.spec_hash != target.spec_hash
         || goal.planning.reparses != target.reparses
+        || attempts(goal, target) > 0
 }
 
 /// Whether `target` being served is not what Redis says of planning.

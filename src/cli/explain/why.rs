@@ -182,7 +182,7 @@ fn walk<'a>(
         }
         let below = facts.nodes.get(id);
         let again = !seen.insert(id);
-        let root = below.is_none();
+        let root = below.is_none_or(|node| node.open.is_empty());
         let why = if again { "see above".to_owned() } else { why_open(facts, below) };
         let state = below.and_then(|node| node.task.as_ref()).map(|task| task.status);
         out.push(Blocker { task: id.clone(), state, depth, why, root: root && !again });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent_controller::drain;
 use model::agent::Phase;
 use model::task::State;
-use process::Signal;
+use process::{Identity, Signal};
 use store::lead::Controller;
 
 use crate::common::{HOST, POLITE, STUBBORN, World, settings, signal};
@@ -30,7 +30,9 @@ async fn drain_should_end_all_of_the_fleet_release_what_it_held_and_nothing_else
     signal(&processes[4], Signal::STOP);
     processes.push(world.start(&world.fleet, "orphan"));
     let foreign = world.start(&format!("{}-other", world.fleet), "polite");
-    let elsewhere = world.start_bystander();
+    // For this host it looks dead, which says nothing of the other one.
+    let bystander = world.start_bystander();
+    let elsewhere = Identity { start_time: bystander.start_time - 1, ..bystander };
     world.register_at("there", "elsewhere", elsewhere, "1").await;
 
     let lead = world.lead(Controller::Agent, "orch-1").await;
@@ -54,7 +56,7 @@ async fn drain_should_end_all_of_the_fleet_release_what_it_held_and_nothing_else
         let agent = world.agent(name).await;
         assert_eq!((agent.registered, agent.status.phase), (None, Some(Phase::Gone)), "{name}");
     }
-    assert!(foreign.is_alive() && elsewhere.is_alive());
+    assert!(foreign.is_alive() && bystander.is_alive());
     let agent = world.agent("elsewhere").await;
     assert!(agent.registered.is_some());
     assert_eq!(agent.status.phase, None);

@@ -109,6 +109,12 @@ async fn reparse_should_have_the_goal_planned_once_more() {
     let running = bench.run();
     bench.passes(&running, 20).await;
     assert_eq!((bench.planner.attempts(&id), bench.goal(GOAL).await.generation), (2, 1));
+
+    // One that fails at first is not forgotten.
+    bench.planner.will(&id, &[Answer::Fail("not now")]);
+    bench.reparse(GOAL).await;
+    bench.until(GOAL, |goal| goal.planning.reparses == 2 && goal.planning.attempts == 0).await;
+    assert_eq!(bench.planner.attempts(&id), 4);
 }
 
 #[tokio::test]
