@@ -9,6 +9,7 @@ use model::goal::Status;
 use model::task::State;
 use process::{Identity, Signal};
 use serde_json::Value;
+use store::agent::Agent;
 use store::goal::Goal;
 use testkit::wait_until;
 
@@ -181,12 +182,14 @@ async fn changed_agent_should_be_replaced_after_its_task() {
     for (nth, (task, (goal, level, heartbeat), [flag, value])) in (1..).zip(steps) {
         let block = shell(&fleet, nth).await;
         let held = fleet.until_task(task, State::Running).await;
+        let in_phase = async |wanted: Phase| {
+            let is_so = |agent: &Agent| agent.status.phase == Some(wanted);
+            fleet.until_agent("worker_agent", wanted.as_str(), is_so).await
+        };
+        // What its predecessor left there says nothing of this one.
+        in_phase(Phase::Running).await;
         fleet.project.write("INSTRUCTIONS.md", &changing(goal, level, heartbeat));
-        fleet
-            .until_agent("worker_agent", "is asked to leave", |agent| {
-                agent.status.phase == Some(Phase::Draining)
-            })
-            .await;
+        in_phase(Phase::Draining).await;
         let now = fleet.until_task(task, State::Running).await;
         assert_eq!((now.attempt, now.epoch), (1, held.epoch), "{task} was interrupted");
         assert!(block.is_alive() && identity(&before).is_alive(), "{task} was interrupted");

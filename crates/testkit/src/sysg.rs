@@ -158,7 +158,7 @@ impl SysgProject {
     /// Where systemg says that it failed.
     #[track_caller]
     pub fn stop(&self) {
-        let _ = self.sysg(&["stop"]).unwrap();
+        self.stop_with(&["stop"]);
     }
 
     /// Stops services and supervisor.
@@ -167,7 +167,23 @@ impl SysgProject {
     /// Where systemg says that it failed.
     #[track_caller]
     pub fn stop_supervisor(&self) {
-        let _ = self.sysg(&["stop", "--supervisor"]).unwrap();
+        self.stop_with(&["stop", "--supervisor"]);
+    }
+
+    /// systemg 0.69 gives up a stop halfway when a process, any one on the
+    /// machine, ends between its opening and its reading of that process' stat
+    /// file; asked again, it goes on.
+    #[track_caller]
+    fn stop_with(&self, args: &[&str]) {
+        let what = format!("sysg {} succeeds", args.join(" "));
+        wait_until_blocking(&what, DEADLINE, || {
+            let ran = self.sysg(args);
+            if ran.stderr.contains("Could not read the process table") {
+                return Err(ran.stderr);
+            }
+            let _ = ran.unwrap();
+            Ok(())
+        });
     }
 
     /// The supervisor, where one lives.
