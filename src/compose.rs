@@ -30,6 +30,8 @@ use crate::systemg::Systemg;
 use crate::wakes::{Wakers, follow_events, follow_files};
 use crate::{host, paths};
 
+/// The longest pause after a pass that failed.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// How often a wait for Redis is told.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 /// Wait between looks at a Redis that is not there yet.
@@ -221,12 +223,15 @@ impl Fleet {
     }
 
     fn kit(&self) -> reconcile::Settings {
-        reconcile::Settings { resync: self.settings.resync, ..Default::default() }
+        // Short, because no wake shortens it: after the last fault everything is to
+        // have converged within 30 s.
+        let backoff = Policy { max: LONGEST_BACKOFF, ..Policy::default() };
+        reconcile::Settings { resync: self.settings.resync, backoff, ..Default::default() }
     }
 
     fn dag_settings(&self) -> dag_controller::Settings {
         let usual = dag_controller::Settings::default();
-        let kit = reconcile::Settings { resync: self.settings.resync, ..usual.kit };
+        let kit = reconcile::Settings { pass_timeout: usual.kit.pass_timeout, ..self.kit() };
         dag_controller::Settings { kit, ..usual }
     }
 

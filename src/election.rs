@@ -61,6 +61,7 @@ impl Election {
         let mut dead: Vec<(Controller, Pulse)> = Vec::new();
         let mut standing_by: Option<Standby> = None;
         while !cancel.is_cancelled() {
+            let asked = Instant::now();
             match self.store.lead(&self.candidate, &self.controllers, &dead).await {
                 Ok(Answer::Held(epoch)) => {
                     if standing_by.is_some() {
@@ -70,7 +71,9 @@ impl Election {
                     return Some(epoch);
                 }
                 Ok(Answer::Standby(leader)) => {
-                    let still = pulses.observe(leader.controller, leader.pulse, Instant::now());
+                    let still = pulses
+                        .look(leader.controller, leader.pulse, asked, Instant::now())
+                        .unwrap_or_default();
                     let patience = match self.local(&leader) {
                         Some(process) if !process.is_alive() => Duration::ZERO,
                         Some(_) => LIVING_LEADER_TTL,

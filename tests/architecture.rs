@@ -1,6 +1,13 @@
 //! The rooms of the project, and which may use which: read from `cargo metadata`, so
 //! that it cannot drift from what is built.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic of a test is its report"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,11 +56,8 @@ const MAY_USE_ELSEWHERE: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that only some packages may use directly.
-const RESERVED: &[(&str, &[&str])] = &[
-    ("redis", &["store", "testkit"]),
-    ("backoff", &["reconcile"]),
-    ("petgraph", &["model"]),
-];
+const RESERVED: &[(&str, &[&str])] =
+    &[("redis", &["store", "testkit"]), ("backoff", &["reconcile"]), ("petgraph", &["model"])];
 
 fn metadata() -> Metadata {
     MetadataCommand::new()

@@ -89,6 +89,9 @@ async fn added_agent_should_run_however_the_file_is_saved() {
     let fleet = fleet(project(&tasks, &["first_agent"])).start().await;
     let first = fleet.until_registered("first_agent").await;
     shell(&fleet, 1).await;
+    // systemg answers slowly while it starts.
+    let runs = |agent: &Agent| agent.status.phase == Some(Phase::Running);
+    fleet.until_agent("first_agent", "is known to run", runs).await;
 
     let vim = |how: &str| format!("{VIM} -c 'set {how}' -c '$r added' -c wq INSTRUCTIONS.md");
     let mut saves = vec![

@@ -36,7 +36,10 @@ async fn failing_task_should_be_retried_then_shown_then_healed_by_a_person() {
     assert!(second.millis() - retries[0].millis() >= 500, "tried again without a pause");
 
     let explained = text(&fleet.orch(&["explain", "task-003"]));
-    assert!(explained.contains("task-001") && explained.contains("orch retry task-001"), "{explained}");
+    assert!(
+        explained.contains("task-001") && explained.contains("orch retry task-001"),
+        "{explained}"
+    );
     let explained = text(&fleet.orch(&["explain", "task-001"]));
     assert!(explained.contains("no luck"), "{explained}");
     let status = text(&fleet.orch(&["status"]));
@@ -53,7 +56,10 @@ async fn failing_task_should_be_retried_then_shown_then_healed_by_a_person() {
 #[tokio::test]
 async fn missing_evidence_should_fail_the_attempt_whatever_its_exit_code() {
     let tasks = task("task-001: Lie (max attempts: 1) -> promised.txt", "true")
-        + &task("task-002: Check (max attempts: 1; verify: test -s made.txt) -> made.txt", ": > made.txt")
+        + &task(
+            "task-002: Check (max attempts: 1; verify: test -s made.txt) -> made.txt",
+            ": > made.txt",
+        )
         + &task("task-003: Slow (max attempts: 1; timeout: 1s)", "sleep 600 & sleep 600");
     let fleet = fleet(agents(&["worker_agent"]) + &goal(&tasks)).start().await;
     for (task, error) in [
@@ -84,7 +90,8 @@ async fn until_failures(fleet: &Fleet, controller: &str) {
 }
 
 fn short_goal() -> String {
-    agents(&["worker_agent"]) + &goal(&(task("task-001: One", "true") + &task("task-002: Two", "true")))
+    agents(&["worker_agent"])
+        + &goal(&(task("task-001: One", "true") + &task("task-002: Two", "true")))
 }
 
 #[tokio::test]

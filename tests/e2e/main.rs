@@ -2,13 +2,20 @@
 //! signals. Each test has a project, a home and a Redis of its own, and asserts the
 //! state of the world.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic of a test is its report"
+)]
+
 mod bad_input;
-mod failing;
 mod directives;
 mod editing;
+mod failing;
 mod recovery;
-mod sharing;
 mod scale;
+mod sharing;
 mod shutdown;
 mod standby;
 mod support;

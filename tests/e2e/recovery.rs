@@ -186,7 +186,8 @@ async fn agent_without_redis_for_one_ttl_should_stop_its_work_and_end() {
 async fn agent_stopped_for_three_ttls_should_be_fenced_and_end_itself() {
     let quick = task("task-001: Quick", "until test -e \"$ORCH_PROJECT/go\"; do sleep 0.05; done");
     let text = agents(&["worker_agent"]) + &goal(&quick);
-    let fleet = fleet(text).lease_ttl("1").args(&["--controllers", "dag,lease,heartbeat"]).start().await;
+    let fleet =
+        fleet(text).lease_ttl("1").args(&["--controllers", "dag,lease,heartbeat"]).start().await;
     let start = |agent: &str| {
         let mut command = fleet.project.command(crate::support::ORCH);
         let url = format!("redis://127.0.0.1:{}", fleet.redis_port);

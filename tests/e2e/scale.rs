@@ -42,7 +42,8 @@ async fn hundred_agents_should_all_register_and_work() {
     fleet.until_goal(Status::Complete).await;
     wait_until("all of them run", DEADLINE, || async {
         let agents = fleet.store.agents().await.unwrap();
-        let running = agents.iter().filter(|a| a.status.phase == Some(model::agent::Phase::Running));
+        let running =
+            agents.iter().filter(|a| a.status.phase == Some(model::agent::Phase::Running));
         let count = running.count();
         if count == AGENTS { Ok(()) } else { Err(count.to_string()) }
     })

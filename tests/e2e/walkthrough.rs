@@ -14,8 +14,10 @@ fn seed_project() -> String {
         ### analysis_agent\n- Goal: goal-001\n- Heartbeat: ./heartbeat/analysis.md\n\
         - Log Level: DEBUG\n";
     let wait = "until test -e \"$ORCH_PROJECT/go\"; do sleep 0.05; done";
-    let first = task("task-001: Research competitors (priority: 10; role: research) -> competitors.json",
-        &format!("{wait}\necho '[]' > competitors.json"));
+    let first = task(
+        "task-001: Research competitors (priority: 10; role: research) -> competitors.json",
+        &format!("{wait}\necho '[]' > competitors.json"),
+    );
     let second = task("task-002: Compare (after: task-001)", "test -s competitors.json");
     format!("{agents}{}", goal(&(first + &second)))
 }

@@ -36,7 +36,6 @@
 mod act;
 pub mod arguments;
 pub mod attempt;
-mod beats;
 mod drain;
 mod memory;
 mod observe;
@@ -48,7 +47,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use model::agent::Phase;
 use model::{AgentName, AgentSpec, Declared};
 use process::{Exit, Identity};
-use reconcile::{Controller, Outcome, Policy, Stats, Waker};
+use reconcile::{Controller, Outcome, Policy, Stats, Unchanged, Waker};
+use store::agent::Incarnation;
 use store::{Lead, Store};
 use supervisor::{SpawnRequest, Supervisor};
 use tokio::sync::watch;
@@ -57,7 +57,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use drain::drain;
 
-use crate::beats::Beats;
 use crate::memory::Memory;
 use crate::plan::{Limits, decide};
 
@@ -134,13 +133,16 @@ pub fn controller<S: Supervisor>(
         settings,
         waker: Arc::clone(&waker),
         memories: Mutex::default(),
-        beats: Mutex::new(Beats::new(ttl / 2)),
+        beats: Mutex::new(Unchanged::new(ttl / 2)),
     };
     let (controller, ours, stats) = reconcile::controller(reconciler, settings.kit);
     // Nothing else sets it.
     _ = waker.set(ours.clone());
     (controller, ours, stats)
 }
+
+/// What of a registration changes while its process is well.
+type Beats = Unchanged<AgentName, (Incarnation, u64)>;
 
 /// Reconciles one agent at a time; see the crate's documentation.
 pub struct Reconciler<S> {

@@ -38,7 +38,10 @@ impl<S: supervisor::Supervisor> Reconciler<S> {
             spec_hash: r.spec_hash.clone(),
             local: r.host == self.parts.host,
             alive: true,
-            silent_for: self.beats().look_at(name, (r.incarnation, r.beat), began, now),
+            silent_for: self
+                .beats()
+                .look(name.clone(), (r.incarnation, r.beat), began, now)
+                .unwrap_or_default(),
         });
         let local = registered.as_ref().filter(|r| r.local).map(|r| (r.identity, r.incarnation));
         // One that registered by itself, or before our term, is adopted here.

@@ -49,7 +49,6 @@
 
 mod ack;
 mod act;
-mod beats;
 mod observe;
 pub mod plan;
 mod problems;
@@ -62,13 +61,13 @@ use std::time::Duration;
 
 use model::{AgentName, Declared};
 use reconcile::{Controller, Outcome, Stats, Unchanged, Waker};
+use store::agent::Incarnation;
 use store::{Lead, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use crate::problems::Problems;
 
-use crate::beats::Beats;
 use crate::plan::Liveness;
 
 /// How many times per TTL each agent is looked at, at least: below that, the gap
@@ -100,8 +99,8 @@ pub fn controller(
     kit.resync = kit.resync.min(ttl / LOOKS_PER_TTL);
     problems.retain(|_| false);
     let memory = Mutex::new(Memory {
-        beats: Beats::new(ttl / 2),
-        texts: Unchanged::default(),
+        beats: Unchanged::new(ttl / 2),
+        texts: Unchanged::new(Duration::MAX),
         postponed: BTreeMap::new(),
     });
     let reconciler = Reconciler { store, project_root, declared, problems, lead, ttl, memory };
@@ -121,7 +120,8 @@ pub struct Reconciler {
 
 /// What only time shows. Losing it costs a delay.
 struct Memory {
-    beats: Beats,
+    /// Of each agent's registration.
+    beats: Unchanged<AgentName, (Incarnation, u64)>,
     /// Fingerprint of each heartbeat file's text.
     texts: Unchanged<AgentName, u64>,
     /// Since when lines are held back because the file may be half-way rewritten.

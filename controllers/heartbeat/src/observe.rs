@@ -7,18 +7,18 @@ use std::time::Duration;
 use control_files::directives::ack_path;
 use control_files::read;
 use model::{AgentName, AgentSpec, Declared};
+use store::agent::Registered;
 use tokio::time::Instant;
 
-use crate::plan::{Content, Heartbeat, Liveness, Snapshot};
+use crate::plan::{Content, Heartbeat, Liveness, Sign, Snapshot};
 use crate::{Reconciler, write};
 
 impl Reconciler {
     pub(crate) async fn observe(&self, name: &AgentName) -> Result<Snapshot, store::Error> {
-        // Before the read: a beat is at least as old as this says, never younger.
-        let now = Instant::now();
+        let asked = Instant::now();
         let agent = self.store.agent(name).await?;
-        let beat = agent.registered.as_ref().map(|r| (r.incarnation, r.beat));
-        let sign = self.memory().beats.look(name, beat, now);
+        let answered = Instant::now();
+        let sign = self.judge(name, agent.registered.as_ref(), asked, answered);
         Ok(Snapshot {
             agent: name.clone(),
             heartbeat: self.observe_file(name).await?,
@@ -26,6 +26,23 @@ impl Reconciler {
             recorded: Liveness::recorded(&agent),
             paused: agent.paused,
         })
+    }
+
+    fn judge(
+        &self,
+        name: &AgentName,
+        registered: Option<&Registered>,
+        asked: Instant,
+        answered: Instant,
+    ) -> Sign {
+        let beats = &mut self.memory().beats;
+        let Some(r) = registered else {
+            beats.forget(name);
+            return Sign::Absent;
+        };
+        beats
+            .look(name.clone(), (r.incarnation, r.beat), asked, answered)
+            .map_or(Sign::FirstSeen, Sign::Still)
     }
 
     async fn observe_file(&self, name: &AgentName) -> Result<Option<Heartbeat>, store::Error> {
@@ -56,7 +73,7 @@ impl Reconciler {
             Content::Text(text) => {
                 let mut hasher = DefaultHasher::new();
                 text.hash(&mut hasher);
-                memory.texts.observe(name.clone(), hasher.finish(), now)
+                memory.texts.look(name.clone(), hasher.finish(), now, now).unwrap_or_default()
             }
             Content::Missing | Content::Unreadable(_) | Content::Conflict(_) => {
                 memory.texts.forget(name);

@@ -38,15 +38,15 @@ mod act;
 mod observe;
 pub mod plan;
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::TaskId;
-use reconcile::{Controller, Outcome, Stats, Waker};
+use model::lease::Pulse;
+use reconcile::{Controller, Outcome, Stats, Unchanged, Waker};
 use store::{Lead, Store};
 use tokio::time::Instant;
-
-use crate::observe::Pulses;
 
 /// How many times per TTL all leases are looked at, at least: below that, the gap
 /// between two looks would count as time in which nobody looked.
@@ -71,10 +71,13 @@ pub fn controller(
 ) -> (Controller<Reconciler>, Waker<TaskId>, Stats) {
     let Settings { ttl, mut kit } = settings;
     kit.resync = kit.resync.min(ttl / LOOKS_PER_TTL);
-    let pulses = Mutex::new(Pulses::new(ttl / 2));
+    let pulses = Mutex::new(Unchanged::new(ttl / 2));
     let reconciler = Reconciler { store, lead, ttl, look_every: kit.resync, pulses };
     reconcile::controller(reconciler, kit)
 }
+
+/// The pulse of each lease.
+type Pulses = Unchanged<TaskId, Pulse>;
 
 /// Reconciles one lease at a time; see the crate's documentation.
 pub struct Reconciler {
@@ -102,12 +105,18 @@ impl reconcile::Reconciler for Reconciler {
 
     /// Only leases that could come due before the next listing.
     async fn keys(&self) -> Result<Vec<TaskId>, store::Error> {
-        // Before the read: a pulse is at least as old as this says, never younger.
-        let now = Instant::now();
+        let asked = Instant::now();
         let leases = self.store.leases().await?;
+        let answered = Instant::now();
+        let held: BTreeSet<&TaskId> = leases.iter().map(|(task, _)| task).collect();
+        let mut pulses = self.pulses();
+        pulses.retain(|task| held.contains(task));
         let soon = self.ttl.saturating_sub(self.look_every);
-        let silent = self.pulses().look_at_all(leases, now);
-        Ok(silent.into_iter().filter(|(_, since)| *since >= soon).map(|(task, _)| task).collect())
+        let due = leases.iter().filter(|(task, pulse)| {
+            let silent = pulses.look(task.clone(), *pulse, asked, answered);
+            silent.is_some_and(|silent| silent >= soon)
+        });
+        Ok(due.map(|(task, _)| task.clone()).collect())
     }
 
     async fn reconcile(&self, task: &TaskId) -> Result<Outcome, store::Error> {

@@ -98,12 +98,12 @@ impl Dag {
         }
         let mut deps = vec![Vec::new(); tasks.len()];
         for (task, dependency) in edges {
-            let dangling =
-                || Error::Dangling { task: task.clone(), missing: dependency.clone() };
+            let dangling = || Error::Dangling { task: task.clone(), missing: dependency.clone() };
             let from = position.get(dependency).ok_or_else(dangling)?;
-            let to = position
-                .get(task)
-                .ok_or_else(|| Error::Dangling { task: dependency.clone(), missing: task.clone() })?;
+            let to = position.get(task).ok_or_else(|| Error::Dangling {
+                task: dependency.clone(),
+                missing: task.clone(),
+            })?;
             deps[*to as usize].push(*from);
         }
         for list in &mut deps {

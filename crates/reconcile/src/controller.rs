@@ -12,7 +12,7 @@ use tracing::{Instrument, Span, field};
 use crate::contain::{Failure, contain};
 use crate::queue::{Picked, Queue, Setback, Trigger};
 use crate::stats::{Oldest, QueueView, Stats};
-use crate::{Key, fault, Outcome, Reconciler, Settings, lock, resync};
+use crate::{Key, Outcome, Reconciler, Settings, fault, lock, resync};
 
 /// Why a controller's loop ended although nobody told it to.
 #[derive(Debug, thiserror::Error)]

@@ -104,6 +104,9 @@ impl Store {
     pub async fn new(options: &Options) -> Result<Self, Error> {
         let what = "set up the connection";
         let url = options.url.expose();
+        // redis-rs chooses no cryptography itself and panics where nobody has; an error
+        // says that somebody has.
+        _ = rustls::crypto::ring::default_provider().install_default();
         let client = match &options.ca_file {
             None => Client::open(url),
             Some(path) => match tokio::fs::read(path).await {

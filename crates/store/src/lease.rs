@@ -19,22 +19,22 @@ pub enum Reaped {
 }
 
 impl Store {
-    /// Every lease that is held now, with its pulse.
+    /// Every lease that is held now, with its pulse. An entry that is none is left out
+    /// and told of: one that somebody wrote by hand must not keep all others alive.
     ///
     /// # Errors
-    /// [`Error`] where Redis did not answer or holds something else there.
+    /// [`Error`] where Redis did not answer.
     pub async fn leases(&self) -> Result<Vec<(TaskId, Pulse)>, Error> {
         let entries: Vec<(String, String)> =
             self.ask("read the leases", cmd("HGETALL").arg(keys::LEASES)).await?;
-        entries
-            .into_iter()
-            .map(|(id, pulse)| {
-                let malformed =
-                    || Error::malformed(format!("{} {id}", keys::LEASES), &pulse, "epoch:beat");
-                let id = TaskId::new(id.as_str()).map_err(|_| malformed())?;
-                Ok((id, pulse.parse().map_err(|_| malformed())?))
-            })
-            .collect()
+        let read = |(id, pulse): (String, String)| {
+            let lease = TaskId::new(id.as_str()).ok().zip(pulse.parse().ok());
+            if lease.is_none() {
+                tracing::warn!(id, pulse, key = keys::LEASES, "Not a lease: expected epoch:beat");
+            }
+            lease
+        };
+        Ok(entries.into_iter().filter_map(read).collect())
     }
 
     /// One lease's pulse; `None` where it is not held.

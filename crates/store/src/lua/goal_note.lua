@@ -23,5 +23,8 @@ for i = 6, #ARGV, 2 do
     told[#told + 1] = ARGV[i + 1]
   end
 end
+if kind == 'goal-plan-failed' then
+  alert(kind, goal, call('HGET', key, 'plan_error') or '')
+end
 if kind ~= '' then emit(kind, 'goal', goal, unpack(told)) end
 return {'noted'}
