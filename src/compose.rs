@@ -26,7 +26,7 @@ use crate::declared::{self, Source};
 use crate::election::Election;
 use crate::publish::{Problems, publish};
 use crate::settings::Orchestrator;
-use crate::systemg::Systemg;
+use crate::systemg::{SPAWN_LIMIT, Systemg};
 use crate::wakes::{Wakers, follow_events, follow_files};
 use crate::{host, paths};
 
@@ -157,7 +157,7 @@ impl Fleet {
                         self.agent_settings(),
                     );
                     wakers.agent = Some(waker);
-                    run(&mut parts, controller, &s, term);
+                    self.run(&mut parts, controller, &s, term, true);
                     stats.push((Controller::Agent, s));
                 }
                 Controller::Dag => {
@@ -169,13 +169,13 @@ impl Fleet {
                         self.dag_settings(),
                     );
                     wakers.dag = Some(waker);
-                    run(&mut parts, controller, &s, term);
+                    self.run(&mut parts, controller, &s, term, true);
                     stats.push((Controller::Dag, s));
                 }
                 Controller::Lease => {
                     let (controller, _, s) =
                         lease_reaper::controller(self.store.clone(), lead, self.lease_settings());
-                    run(&mut parts, controller, &s, term);
+                    self.run(&mut parts, controller, &s, term, false);
                     stats.push((Controller::Lease, s));
                 }
                 Controller::Heartbeat => {
@@ -188,7 +188,7 @@ impl Fleet {
                         self.heartbeat_settings(),
                     );
                     wakers.heartbeat = Some(waker);
-                    run(&mut parts, controller, &s, term);
+                    self.run(&mut parts, controller, &s, term, true);
                     stats.push((Controller::Heartbeat, s));
                 }
             }
@@ -206,6 +206,30 @@ impl Fleet {
             term.clone(),
         ));
         Ok(parts)
+    }
+
+    /// Runs a controller beside the others: what happens to it happens to it alone. One
+    /// that acts on the declaration waits until there is one, lest it take a file that
+    /// was never readable for the wish to have no agents.
+    fn run<R: reconcile::Reconciler>(
+        &self,
+        parts: &mut JoinSet<()>,
+        controller: reconcile::Controller<R>,
+        stats: &Stats,
+        term: &CancellationToken,
+        needs_declaration: bool,
+    ) {
+        let (stats, term) = (stats.clone(), term.clone());
+        let mut known = self.source.known.clone();
+        parts.spawn(async move {
+            if needs_declaration {
+                tokio::select! {
+                    () = term.cancelled() => return,
+                    known = known.wait_for(|known| *known) => if known.is_err() { return },
+                }
+            }
+            supervise(&stats, Policy::default(), &term, || controller.run(term.clone())).await;
+        });
     }
 
     /// As the orchestrator ends, so do its agents; their tasks are READY again.
@@ -252,7 +276,7 @@ impl Fleet {
                 grace: common.grace,
             },
             respawn: Policy::default().at_once(),
-            kit: reconcile::Settings { workers: 8, ..self.kit() },
+            kit: reconcile::Settings { workers: 8, pass_timeout: SPAWN_LIMIT * 2, ..self.kit() },
         }
     }
 
@@ -266,19 +290,6 @@ impl Fleet {
             command: agent_command(&self.settings, &self.id)?,
         })
     }
-}
-
-/// Runs a controller beside the others: what happens to it happens to it alone.
-fn run<R: reconcile::Reconciler>(
-    parts: &mut JoinSet<()>,
-    controller: reconcile::Controller<R>,
-    stats: &Stats,
-    term: &CancellationToken,
-) {
-    let (stats, term) = (stats.clone(), term.clone());
-    parts.spawn(async move {
-        supervise(&stats, Policy::default(), &term, || controller.run(term.clone())).await;
-    });
 }
 
 /// The planner of this version.

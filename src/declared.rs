@@ -25,6 +25,9 @@ use crate::report::Problem;
 pub(crate) struct Source {
     /// In force.
     pub(crate) declared: watch::Receiver<Arc<Declared>>,
+    /// Whether it was ever read. Until then what is in force is not that nothing is
+    /// wanted: it is unknown.
+    pub(crate) known: watch::Receiver<bool>,
     /// Shown.
     pub(crate) problems: watch::Receiver<Arc<Vec<Problem>>>,
 }
@@ -37,20 +40,22 @@ pub(crate) fn follow(
     cancel: CancellationToken,
 ) -> Source {
     let (declared, declared_out) = watch::channel(Arc::default());
+    let (known, known_out) = watch::channel(false);
     let (problems, problems_out) = watch::channel(Arc::default());
     let mut follower = Follower {
         project,
         file,
         declared,
+        known,
         problems,
-        known: None,
+        texts: None,
         changed_at: Instant::now(),
         reads: BTreeSet::new(),
     };
     follower.restore();
     follower.look();
     tokio::spawn(async move { follower.run(resync, cancel).await });
-    Source { declared: declared_out, problems: problems_out }
+    Source { declared: declared_out, known: known_out, problems: problems_out }
 }
 
 /// A file's state as far as it tells whether to read again: the texts of all files
@@ -61,8 +66,10 @@ struct Follower {
     project: PathBuf,
     file: PathBuf,
     declared: watch::Sender<Arc<Declared>>,
+    known: watch::Sender<bool>,
     problems: watch::Sender<Arc<Vec<Problem>>>,
-    known: Option<Texts>,
+    /// As read last.
+    texts: Option<Texts>,
     changed_at: Instant,
     /// Files besides `file` that the declaration was made of.
     reads: BTreeSet<PathBuf>,
@@ -100,9 +107,10 @@ impl Follower {
         let Ok(text) = std::fs::read_to_string(paths::last_good(&self.project)) else { return };
         let parsed = instructions::parse(&self.project, &self.file, &text).settled();
         self.declared.send_replace(Arc::new(parsed.declared));
+        self.known.send_replace(true);
     }
 
-    fn texts(&self) -> Texts {
+    fn read(&self) -> Texts {
         std::iter::once(&self.file)
             .chain(&self.reads)
             .map(|path| {
@@ -115,9 +123,9 @@ impl Follower {
 
     /// Looks at the file. When to look again, where that is soon.
     fn look(&mut self) -> Option<Duration> {
-        let mut texts = self.texts();
+        let mut texts = self.read();
         let now = Instant::now();
-        let same = self.known.as_ref() == Some(&texts);
+        let same = self.texts.as_ref() == Some(&texts);
         if !same {
             self.changed_at = now;
         }
@@ -125,7 +133,7 @@ impl Follower {
             Some((_, Ok(text))) => std::mem::take(text),
             Some((_, Err(problem))) => {
                 self.publish_problems(vec![problem.clone()]);
-                self.known = Some(texts);
+                self.texts = Some(texts);
                 return None;
             }
             None => return None,
@@ -139,7 +147,7 @@ impl Follower {
         if let Some((_, first)) = texts.first_mut() {
             *first = Ok(text);
         }
-        self.known = Some(texts);
+        self.texts = Some(texts);
         (!settled).then(|| SETTLE.saturating_sub(age))
     }
 
@@ -151,6 +159,7 @@ impl Follower {
         if parsed.is_valid() && !parsed.unsettled {
             self.keep(text);
         }
+        let usable = !parsed.unsettled && !parsed.broken.whole_file;
         self.reads = parsed.reads;
         self.declared.send_if_modified(|declared| {
             let changed = **declared != merged;
@@ -161,6 +170,9 @@ impl Follower {
             }
             changed
         });
+        if usable {
+            self.known.send_replace(true);
+        }
     }
 
     fn publish_problems(&self, problems: Vec<Problem>) {

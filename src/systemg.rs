@@ -3,8 +3,14 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use supervisor::{Error, Identity, SpawnRequest, Supervisor, Sysg};
+
+/// How long a spawn may take. systemg starts ten children in a second and can be busy
+/// for many seconds while it starts itself; whoever gives up early may get the child all
+/// the same, and then two.
+pub(crate) const SPAWN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Finds `sysg` when it is first needed.
 pub(crate) struct Systemg {
@@ -40,7 +46,7 @@ impl Supervisor for Systemg {
         let sysg = match self.found.get() {
             Some(sysg) => sysg,
             None => {
-                let sysg = self.find()?;
+                let sysg = self.find()?.timeout(SPAWN_LIMIT);
                 self.found.get_or_init(|| sysg)
             }
         };

@@ -62,14 +62,18 @@ fn place(args: &Args, globals: &Globals) -> Result<(PathBuf, PathBuf), Failure> 
 
 /// The report, and what of it is shown to people as the control files render it.
 fn check(project: &Path, file: &Path) -> Result<(Report, Vec<String>), Failure> {
-    let text = read(project, file).map_err(|error| {
-        if matches!(error, read::Error::NotFound(_)) {
+    let text = match read(project, file) {
+        Ok(text) => text,
+        Err(error @ read::Error::NotFound(_)) => {
             let hint = "`orch init` makes a project, --project says where one is";
-            Failure::not_found(format!("{error}; {hint}"))
-        } else {
-            Failure::negative(output::one_line(&error))
+            return Err(Failure::not_found(format!("{error}; {hint}")));
         }
-    })?;
+        Err(error) => {
+            let problem = Problem::unreadable(project, file, &error);
+            let shown = vec![render(&problem)];
+            return Ok((report(project, file, &Parsed::default(), vec![problem]), shown));
+        }
+    };
     let parsed = parse(project, file, &text).settled();
     let mut problems: Vec<Problem> = parsed.diagnostics.iter().map(Problem::from).collect();
     let mut shown: Vec<String> = parsed.diagnostics.iter().map(ToString::to_string).collect();

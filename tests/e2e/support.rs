@@ -339,27 +339,36 @@ impl Fleet {
         .await
     }
 
-    /// All agent processes of this project that live now.
+    /// The processes of this agent that live now.
     pub(crate) fn agent_processes(&self, agent: &str) -> Vec<Identity> {
+        self.processes_with(&["--agent-name", agent])
+    }
+
+    /// The processes of all agents that live now.
+    pub(crate) fn all_agent_processes(&self) -> Vec<Identity> {
+        self.processes_with(&["--role", "agent"])
+    }
+
+    /// Our processes with these two arguments; not `sysg` that starts one, and not a
+    /// child of one between fork and exec, which still shows its parent's arguments.
+    fn processes_with(&self, pair: &[&str; 2]) -> Vec<Identity> {
         let mine = self.project.processes();
-        process::find(|args| args.windows(2).any(|pair| pair == ["--agent-name", agent]))
-            .unwrap()
-            .into_iter()
-            .filter(|found| !found.args.iter().any(|arg| arg == "--"))
-            .map(|found| found.identity)
-            .filter(|identity| mine.contains(identity))
-            .collect()
+        let mut found: Vec<Identity> = process::find(|args| {
+            args.windows(2).any(|found| found == pair) && !args.contains(&"--")
+        })
+        .unwrap()
+        .into_iter()
+        .map(|found| found.identity)
+        .filter(|identity| mine.contains(identity))
+        .collect();
+        let pids: Vec<u32> = found.iter().map(|identity| identity.pid).collect();
+        found.retain(|identity| !parent(*identity).is_some_and(|parent| pids.contains(&parent)));
+        found
     }
 
     /// The orchestrator processes of this project that live now.
     pub(crate) fn orchestrators(&self) -> Vec<Identity> {
-        let mine = self.project.processes();
-        process::find(|args| args.windows(2).any(|pair| pair == ["--role", "orchestrator"]))
-            .unwrap()
-            .into_iter()
-            .map(|found| found.identity)
-            .filter(|identity| mine.contains(identity))
-            .collect()
+        self.processes_with(&["--role", "orchestrator"])
     }
 
     /// Kills the only orchestrator and waits until another one leads.
@@ -419,6 +428,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let modified = |path: &PathBuf| fs::metadata(path).and_then(|data| data.modified()).ok();
     found.sort_by_cached_key(|path| std::cmp::Reverse(modified(path)));
     found
+}
+
+/// The parent's pid.
+fn parent(process: Identity) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).ok()?;
+    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Which process registered.

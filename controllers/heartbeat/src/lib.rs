@@ -164,7 +164,7 @@ impl reconcile::Reconciler for Reconciler {
     async fn reconcile(&self, agent: &AgentName) -> Result<Outcome, store::Error> {
         let snapshot = self.observe(agent).await?;
         let plan = plan::decide(&snapshot, self.ttl);
-        tracing::debug!(%plan, "heartbeat is judged");
+        tracing::trace!(%plan, "heartbeat is judged");
         self.carry_out(&snapshot, &plan).await
     }
 }

@@ -122,7 +122,7 @@ impl reconcile::Reconciler for Reconciler {
     async fn reconcile(&self, task: &TaskId) -> Result<Outcome, store::Error> {
         let snapshot = self.observe(task).await?;
         let plan = plan::decide(&snapshot, self.ttl);
-        tracing::debug!(%plan, "lease is judged");
+        tracing::trace!(%plan, "lease is judged");
         self.carry_out(task, &plan).await
     }
 }
