@@ -183,7 +183,12 @@ fn validate_should_point_at_line_and_column() {
     assert!(orch(folder.path(), &["validate"]).failed(4).contains("orch init"));
     let made = Command::new("mkfifo").arg(&file).status().unwrap();
     assert!(made.success());
-    assert!(orch(folder.path(), &["validate"]).failed(1).contains("FIFO"));
+    let said = orch(folder.path(), &["validate"]);
+    assert!(said.code == 1 && said.out.contains("FIFO"), "{said:?}");
+    let said = orch(folder.path(), &["validate", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.code, &json["valid"]), (1, &false.into()), "{json:#}");
+    assert_eq!(json["problems"][0]["file"], "INSTRUCTIONS.md", "{json:#}");
 }
 
 #[test]

@@ -47,6 +47,25 @@ async fn bad_ids_and_paths_should_be_shown_and_hinder_no_other_agent() {
     assert!(fleet.agent_processes("lost_agent").is_empty());
 }
 
+/// Not readable is not the same as empty, also when nothing is remembered of before.
+#[tokio::test]
+async fn declaration_that_was_never_readable_should_end_no_agent() {
+    let fleet = fleet(good()).start().await;
+    let before = fleet.until_registered("worker_agent").await;
+    fleet.until_goal(Status::Complete).await;
+    fleet.project.write("INSTRUCTIONS.md", "## Age");
+    std::fs::remove_file(fleet.path(".orch/last-good.md")).unwrap();
+    fleet.kill_orchestrator().await;
+    until_shown(&fleet, &["INSTRUCTIONS.md"]).await;
+
+    // It acts again once it can read, and the agent was never touched.
+    let two = agents(&["worker_agent", "other_agent"]) + &goal(&task("task-001: Good", "true"));
+    fleet.project.write("INSTRUCTIONS.md", &two);
+    fleet.until_registered("other_agent").await;
+    let now = fleet.until_registered("worker_agent").await;
+    assert_eq!((now.pid, now.incarnation), (before.pid, before.incarnation));
+}
+
 #[tokio::test]
 async fn fifo_as_heartbeat_should_be_shown_and_hang_nobody() {
     let fleet = fleet(good()).write().await;
