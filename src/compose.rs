@@ -111,7 +111,7 @@ async fn wait_for_redis(store: &Store, settings: &Orchestrator) -> anyhow::Resul
             return Err(error).with_context(|| format!("Redis at {url}"));
         }
         if Instant::now() >= tell_at {
-            let error = crate::error_chain(&error);
+            let error = reconcile::error_chain(&error);
             tracing::error!(target: "orchestrator", %url, error, "Waiting for Redis");
             tell_at = Instant::now() + TELL_EVERY;
         }
@@ -242,7 +242,7 @@ impl Fleet {
         match agent_controller::drain(&self.store, &lead, &self.id, &self.host, grace).await {
             Ok(ended) => tracing::info!(target: "orchestrator", ended, "Agents have ended"),
             Err(error) => tracing::error!(target: "orchestrator",
-                error = crate::error_chain(&error), "Agents may be left"),
+                error = reconcile::error_chain(&error), "Agents may be left"),
         }
     }
 
@@ -298,7 +298,7 @@ struct Planner;
 impl dag_controller::Planner for Planner {
     async fn plan(&self, goal: &GoalSpec) -> Result<model::Dag, dag_controller::PlanError> {
         offline::plan(goal)
-            .map_err(|refused| dag_controller::PlanError::refused(crate::error_chain(&refused)))
+            .map_err(|refused| dag_controller::PlanError::refused(reconcile::error_chain(&refused)))
     }
 }
 

@@ -22,15 +22,3 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     cli::main(std::env::args_os().collect()).into()
 }
-
-/// An error and what caused it, in one line.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}

@@ -170,7 +170,7 @@ impl Problem {
             | read::Error::Io { .. } => None,
         };
         let file = Some(file.display().to_string());
-        Self { file, line, ..Self::error(crate::error_chain(error)) }
+        Self { file, line, ..Self::error(reconcile::error_chain(error)) }
     }
 
     /// Where it lies, as editors understand it; '' where it lies nowhere.

@@ -125,13 +125,7 @@ impl Visit for Said {
         self.take(field, value.to_owned());
     }
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let mut text = value.to_string();
-        let mut source = value.source();
-        while let Some(cause) = source {
-            _ = write!(text, ": {cause}");
-            source = cause.source();
-        }
-        self.take(field, text);
+        self.take(field, reconcile::error_chain(value));
     }
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.take(field, format!("{value:?}"));

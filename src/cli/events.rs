@@ -113,7 +113,8 @@ async fn session_events(session: &Session, args: &Args, globals: &Globals) -> an
             }
             Err(error) if error.is_transient() => {
                 if !away {
-                    let text = format!("Redis is away, waiting: {}\n", output::one_line(&error));
+                    let text =
+                        format!("Redis is away, waiting: {}\n", reconcile::error_chain(&error));
                     output::tell(&text);
                 }
                 away = true;

@@ -108,21 +108,6 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
     out
 }
 
-/// An error and its causes in one line.
-pub(crate) fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut out = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let shown = cause.to_string();
-        if !out.contains(&shown) {
-            out.push_str(": ");
-            out.push_str(&shown);
-        }
-        source = cause.source();
-    }
-    out
-}
-
 /// Prints an error; its exit code.
 pub(crate) fn report(error: &anyhow::Error) -> Exit {
     if is_closed_pipe(error) {

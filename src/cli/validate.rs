@@ -111,7 +111,10 @@ fn heartbeat(project: &Path, agent: &AgentSpec) -> Vec<Problem> {
         Ok(text) => text,
         Err(read::Error::NotFound(_)) => return Vec::new(),
         Err(error) => {
-            return vec![Problem { file: Some(file), ..Problem::error(output::one_line(&error)) }];
+            return vec![Problem {
+                file: Some(file),
+                ..Problem::error(reconcile::error_chain(&error))
+            }];
         }
     };
     let refused = text.lines().zip(1..).filter_map(|(line, number)| match parse_line(line) {

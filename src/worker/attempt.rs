@@ -174,7 +174,7 @@ impl<'a> Attempt<'a> {
             .log(&self.log);
         let ended = match command.run().await {
             Ok(ended) => ended,
-            Err(error) => return Err(Finished::failed(crate::error_chain(&error))),
+            Err(error) => return Err(Finished::failed(reconcile::error_chain(&error))),
         };
         let limit = grant.spec.timeout().as_secs();
         let how = match ended.status {

@@ -118,7 +118,7 @@ impl<S: supervisor::Supervisor> Reconciler<S> {
                 Ok(None)
             }
             Err(error) => {
-                let error = chain(&error);
+                let error = reconcile::error_chain(&error);
                 let mut memories = self.memories();
                 let memory = memories.entry(name.clone()).or_insert_with(|| self.new_memory());
                 if memory.failed_to_start(error.clone(), Instant::now()) {
@@ -186,15 +186,4 @@ pub(crate) async fn end_attempts(prefix: String) -> Result<(), Error> {
         tracing::info!(target: "orchestrator", ended, "Ended processes that a dead agent left");
     }
     Ok(())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

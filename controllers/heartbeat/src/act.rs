@@ -7,7 +7,6 @@ use store::directive::{Action, Consumed, Outcome as Applied, Seen, Step};
 use tokio::time::Instant;
 
 use crate::ack::Ack;
-use crate::observe::with_causes;
 use crate::plan::{Heartbeat, LINES_PER_PASS, Lines, Plan, Snapshot};
 use crate::{Reconciler, write};
 
@@ -43,7 +42,7 @@ impl Reconciler {
             if plan.answer {
                 match self.answer(snapshot, heartbeat, outcome.acted).await? {
                     Ok(written) => outcome.acted |= written,
-                    Err(error) => problems.push(with_causes(&error)),
+                    Err(error) => problems.push(reconcile::error_chain(&error)),
                 }
             }
         }

@@ -89,20 +89,8 @@ fn read_file(root: &Path, path: &Path) -> Content {
     match read::read(root, path) {
         Ok(text) => Content::Text(text),
         Err(read::Error::NotFound(_)) => Content::Missing,
-        Err(error) => Content::Unreadable(with_causes(&error)),
+        Err(error) => Content::Unreadable(reconcile::error_chain(&error)),
     }
-}
-
-/// An error with its causes, for people who see nothing but this.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Why the file may not be used: each line belongs to one agent, and answers must

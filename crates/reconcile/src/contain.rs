@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
+use crate::chain::error_chain;
+
 /// An error's text is cut off beyond this: it is kept per failing key.
 const LONGEST_TEXT_BYTES: usize = 4096;
 
@@ -24,13 +26,7 @@ pub(crate) enum Failure {
 impl Failure {
     /// The error and its sources, outermost first, in one bounded line of text.
     pub(crate) fn text(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
+        let mut text = error_chain(self);
         text.truncate(text.floor_char_boundary(LONGEST_TEXT_BYTES));
         text
     }

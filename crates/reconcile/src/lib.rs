@@ -62,6 +62,7 @@
 //! # });
 //! ```
 
+mod chain;
 mod contain;
 mod controller;
 mod fault;
@@ -80,6 +81,7 @@ use std::time::Duration;
 pub use tokio_util::sync::CancellationToken;
 
 pub use crate::backoff::{Backoff, Policy};
+pub use crate::chain::error_chain;
 pub use crate::controller::{Controller, Error, Waker, controller};
 pub use crate::stats::{LastError, Life, Oldest, Snapshot, Stats};
 pub use crate::supervise::supervise;

@@ -10,7 +10,6 @@ use rustix::process::{PidfdFlags, Resource, getpid, getrlimit, pidfd_open};
 use supervisor::Sysg;
 
 use super::Check;
-use crate::cli::output;
 use crate::cli::text::count;
 use crate::paths;
 
@@ -33,7 +32,7 @@ pub(super) fn instructions(project: &Path) -> (Check, Option<Declared>) {
         Ok(text) => text,
         Err(error) => {
             let advice = "run `orch init`, or say where the project is with --project";
-            return (Check::fail(name, output::one_line(&error), advice), None);
+            return (Check::fail(name, reconcile::error_chain(&error), advice), None);
         }
     };
     let parsed = parse(project, &file, &text).settled();
@@ -59,7 +58,11 @@ pub(super) async fn systemg(path: Option<&Path>) -> Check {
     let sysg = match Sysg::find(path) {
         Ok(sysg) => sysg,
         Err(error) => {
-            return Check::fail(name, output::one_line(&error), "without it no agent is started");
+            return Check::fail(
+                name,
+                reconcile::error_chain(&error),
+                "without it no agent is started",
+            );
         }
     };
     let program = sysg.program().display().to_string();
@@ -70,7 +73,7 @@ pub(super) async fn systemg(path: Option<&Path>) -> Check {
             format!("install {TESTED}, with which orch is tested"),
         ),
         Ok(version) => Check::ok(name, format!("{version}, {program}")),
-        Err(error) => Check::fail(name, output::one_line(&error), "install it anew"),
+        Err(error) => Check::fail(name, reconcile::error_chain(&error), "install it anew"),
     }
 }
 
@@ -86,7 +89,7 @@ pub(super) fn spawn_limits(project: &Path, declared: Option<&Declared>) -> Check
         Ok(limits) => limits,
         Err(error) => {
             let advice = "write a systemg.yaml as `orch init` does, with a service `orchestrator`";
-            return Check::warn(name, output::one_line(&error), advice);
+            return Check::warn(name, reconcile::error_chain(&error), advice);
         }
     };
     let most = limits.most_children();
@@ -178,7 +181,7 @@ fn inotify() -> Check {
     if let Err(error) = control_files::Watch::new(|_| ()) {
         return Check::warn(
             name,
-            output::one_line(&error),
+            reconcile::error_chain(&error),
             "files are then looked at by the resync only; raise fs.inotify.max_user_instances",
         );
     }

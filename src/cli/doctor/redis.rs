@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::Check;
 use crate::cli::connect::Session;
-use crate::cli::output;
 use crate::cli::text::span;
 
 /// Questions whose median is taken.
@@ -32,7 +31,7 @@ pub(super) async fn checks(session: &Session) -> Vec<Check> {
 }
 
 fn unfit(session: &Session, error: &store::Error) -> Check {
-    let found = format!("{}: {}", session.target, output::one_line(error));
+    let found = format!("{}: {}", session.target, reconcile::error_chain(error));
     let advice = match error {
         store::Error::Unavailable { .. } => {
             "start it (`sysg start`, or redis-server), or set REDIS_URL to where it is"
@@ -54,7 +53,7 @@ async fn reachable(session: &Session, server: &Server) -> Check {
     for _ in 0..QUESTIONS {
         let began = Instant::now();
         if let Err(error) = session.store.leaders().await {
-            return Check::fail("redis", output::one_line(&error), "see the log of Redis");
+            return Check::fail("redis", reconcile::error_chain(&error), "see the log of Redis");
         }
         times.push(began.elapsed());
     }

@@ -138,7 +138,7 @@ fn kept<T>(read: Result<Vec<T>, Error>, problems: &mut Vec<Problem>) -> Result<V
         Ok(values) => Ok(values),
         Err(error) if output::is_about_redis(&error) => Err(error),
         Err(error) => {
-            problems.push(Problem::error(output::one_line(&error)));
+            problems.push(Problem::error(reconcile::error_chain(&error)));
             Ok(Vec::new())
         }
     }

@@ -58,7 +58,7 @@ async fn watch(session: &Session, output: Output, globals: &Globals) -> anyhow::
                 draw(&last, None, output, globals, &mut drawn)?;
             }
             Err(error) => {
-                let error = output::one_line(&error);
+                let error = reconcile::error_chain(&error);
                 draw(&last, Some(&error), output, globals, &mut drawn)?;
             }
         }

@@ -65,3 +65,19 @@ end
 local function alert(kind, subject, text)
   call('PUBLISH', 'alerts', cjson.encode({kind = kind, subject = subject, text = text}))
 end
+
+-- Writes field and value pairs, ARGV[from] onwards; '' removes the field. Returns the
+-- pairs that say something, for an event.
+local function note(key, from)
+  local told = {}
+  for i = from, #ARGV, 2 do
+    if ARGV[i + 1] == '' then
+      call('HDEL', key, ARGV[i])
+    else
+      call('HSET', key, ARGV[i], ARGV[i + 1])
+      told[#told + 1] = ARGV[i]
+      told[#told + 1] = ARGV[i + 1]
+    end
+  end
+  return told
+end

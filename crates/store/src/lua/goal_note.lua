@@ -13,16 +13,7 @@ if call('HSETNX', key, 'status', 'draft') == 1 then
   call('SADD', 'goals', goal)
   emit('goal-declare', 'goal', goal)
 end
-local told = {}
-for i = 6, #ARGV, 2 do
-  if ARGV[i + 1] == '' then
-    call('HDEL', key, ARGV[i])
-  else
-    call('HSET', key, ARGV[i], ARGV[i + 1])
-    told[#told + 1] = ARGV[i]
-    told[#told + 1] = ARGV[i + 1]
-  end
-end
+local told = note(key, 6)
 if kind == 'goal-plan-failed' then
   alert(kind, goal, call('HGET', key, 'plan_error') or '')
 end
