@@ -35,7 +35,8 @@ up() {
 down() {
     id=$(project_id)
     if [ -n "$id" ]; then
-        sysg stop --project "$id"
+        # On a loaded machine it can fail to read the process table; again, then.
+        sysg stop --project "$id" || { sleep 1 && sysg stop --project "$id"; }
     else
         echo "This project is not running."
     fi

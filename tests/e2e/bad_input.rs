@@ -128,3 +128,24 @@ async fn unreachable_redis_and_wrong_password_should_end_the_orchestrator_with_a
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("password") && !said.contains("s3cret"), "{said}");
 }
+
+#[tokio::test]
+async fn password_of_redis_should_reach_agents_and_show_nowhere() {
+    let redis = testkit::RedisServer::options().password("s3cret-word").start();
+    let url = format!("redis://:s3cret-word@127.0.0.1:{}", redis.port());
+    let fleet = fleet(good()).env("REDIS_URL", &url).start().await;
+    let store = store::Store::new(&url.parse::<store::RedisUrl>().unwrap().into()).await.unwrap();
+    wait_until("the goal is complete", DEADLINE, || async {
+        match store.goal(&goal_001()).await {
+            Ok(Some(goal)) if goal.status == Status::Complete => Ok(()),
+            other => Err(format!("{other:?}\n{}", fleet.log())),
+        }
+    })
+    .await;
+    let agents = fleet.all_agent_processes();
+    assert_eq!(agents.len(), 1);
+    assert!(!fleet.describe(&fleet.project.processes()).contains("s3cret-word"));
+    assert!(!fleet.log().contains("s3cret-word"));
+    let file = std::fs::metadata(fleet.path(".orch/redis-url")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o777, 0o600);
+}

@@ -146,7 +146,7 @@ impl Builder {
         }
         exec.extend(self.orchestrator_args.iter().map(String::as_str));
         let url = format!("redis://127.0.0.1:{redis_port}");
-        if !exec.contains(&"--redis-url") {
+        if !self.env.iter().any(|(name, _)| name == "REDIS_URL") {
             exec.extend(["--redis-url", &url]);
         }
         let exec = serde_json::to_string(&exec).unwrap();
