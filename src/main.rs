@@ -3,6 +3,10 @@
 //! This package is the program: [`cli`] reads the command line, [`compose`] wires the
 //! controllers to real parts, [`worker`] is an agent's process.
 
+#[allow(
+    rustdoc::invalid_html_tags,
+    reason = "its comments are the help on the terminal, where <..> is no markup"
+)]
 mod cli;
 mod compose;
 mod declared;
