@@ -38,6 +38,8 @@ const TELL_EVERY: Duration = Duration::from_secs(30);
 const START_LOOK: Duration = Duration::from_millis(200);
 /// How long a spawned agent may take to register.
 const REGISTER_LIMIT: Duration = Duration::from_secs(15);
+/// Between a term that broke and the next.
+const BROKEN_PAUSE: Duration = Duration::from_secs(1);
 /// How long a term's parts may take to end.
 const TERM_END_LIMIT: Duration = Duration::from_millis(200);
 /// How long our agents may take to end when we do: systemg kills a service one second
@@ -62,20 +64,51 @@ pub(crate) async fn orchestrate(settings: Orchestrator) -> anyhow::Result<()> {
     );
     let host = host::name();
     let election = Election::new(store.clone(), this, &host, &settings.controllers);
-    let fleet = Fleet { store, settings, source, id: fleet, host };
+    // Now: once the file is replaced by a newer build, its path is no longer told.
+    let program = std::env::current_exe().context("finding our own program")?;
+    let fleet = Fleet { store, settings, source, id: fleet, host, program };
     while let Some(epoch) = election.win(&cancel).await {
         let term = cancel.child_token();
-        let parts = fleet.begin_term(epoch, &election, &term)?;
-        let lost = election.keep(epoch, &cancel).await;
+        let mut parts = fleet.begin_term(epoch, &election, &term)?;
+        let end = tokio::select! {
+            biased;
+            lost = election.keep(epoch, &cancel) => if lost { End::Lost } else { End::Told },
+            // They end when we do, too.
+            _ = parts.join_next() => if cancel.is_cancelled() { End::Told } else { End::Broken },
+        };
         term.cancel();
         end_term(parts).await;
-        if !lost {
-            fleet.leave(epoch).await;
-            election.resign().await;
-            break;
+        match end {
+            End::Lost => {}
+            End::Told => {
+                fleet.leave(epoch).await;
+                election.resign().await;
+                break;
+            }
+            End::Broken => {
+                // systemg starts us anew, and the agents are adopted.
+                if fleet.source.problems.has_changed().is_err() {
+                    anyhow::bail!(
+                        "nobody follows {} any more",
+                        fleet.settings.instructions.display()
+                    );
+                }
+                tracing::error!(target: "orchestrator", "A part of the term ended by itself; all start over");
+                sleep(BROKEN_PAUSE).await;
+            }
         }
     }
     Ok(())
+}
+
+/// Why a term is over.
+enum End {
+    /// Another process leads, or Redis forgot that we do.
+    Lost,
+    /// We were told to end.
+    Told,
+    /// One of its parts is gone, and nobody else would notice.
+    Broken,
 }
 
 fn cancelled_by_signals() -> anyhow::Result<CancellationToken> {
@@ -133,6 +166,8 @@ struct Fleet {
     source: Source,
     id: String,
     host: String,
+    /// What agents are started with.
+    program: PathBuf,
 }
 
 impl Fleet {
@@ -197,10 +232,7 @@ impl Fleet {
         parts.spawn(follow_files(self.source.declared.clone(), wakers, term.clone()));
         parts.spawn(publish(
             self.store.clone(),
-            Problems {
-                instructions: self.source.problems.clone(),
-                heartbeats: heartbeats.subscribe(),
-            },
+            Problems::new(self.source.problems.clone(), heartbeats),
             stats,
             election.candidate().clone(),
             term.clone(),
@@ -287,7 +319,7 @@ impl Fleet {
             declared: self.source.declared.clone(),
             fleet: self.id.clone(),
             host: self.host.clone(),
-            command: agent_command(&self.settings, &self.id)?,
+            command: agent_command(&self.settings, &self.id, self.program.clone())?,
         })
     }
 }
@@ -307,8 +339,8 @@ impl dag_controller::Planner for Planner {
 fn agent_command(
     settings: &Orchestrator,
     fleet: &str,
+    program: PathBuf,
 ) -> anyhow::Result<agent_controller::Command> {
-    let program = std::env::current_exe().context("finding our own program")?;
     let common = &settings.common;
     let mut shared: Vec<String> = Vec::new();
     let mut add = |name: &str, value: String| shared.extend([name.to_owned(), value]);

@@ -18,14 +18,25 @@ const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// What is wrong, by where it is noticed.
 pub(crate) struct Problems {
-    pub(crate) instructions: watch::Receiver<Arc<Vec<Problem>>>,
-    pub(crate) heartbeats: watch::Receiver<BTreeMap<AgentName, Vec<String>>>,
+    instructions: watch::Receiver<Arc<Vec<Problem>>>,
+    /// Kept, because without its source a receiver ends, and not every process runs the
+    /// heartbeat controller.
+    heartbeats: heartbeat_controller::Problems,
+    changes: watch::Receiver<BTreeMap<AgentName, Vec<String>>>,
 }
 
 impl Problems {
+    pub(crate) fn new(
+        instructions: watch::Receiver<Arc<Vec<Problem>>>,
+        heartbeats: heartbeat_controller::Problems,
+    ) -> Self {
+        let changes = heartbeats.subscribe();
+        Self { instructions, heartbeats, changes }
+    }
+
     fn all(&self) -> Vec<Problem> {
         let mut all: Vec<Problem> = self.instructions.borrow().to_vec();
-        for (agent, problems) in &*self.heartbeats.borrow() {
+        for (agent, problems) in self.heartbeats.current() {
             all.extend(problems.iter().map(|text| Problem::error(format!("{agent}: {text}"))));
         }
         all
@@ -35,7 +46,7 @@ impl Problems {
     async fn changed(&mut self) -> bool {
         tokio::select! {
             changed = self.instructions.changed() => changed.is_ok(),
-            changed = self.heartbeats.changed() => changed.is_ok(),
+            changed = self.changes.changed() => changed.is_ok(),
         }
     }
 }
