@@ -1,6 +1,20 @@
-//! What plans goals and does tasks.
+//! What plans goals and does tasks: language models behind command-line programs.
 //!
-//! There is one provider so far, [`offline`], which asks no model. Model-backed
-//! ones will stand beside it; the trait they share comes with the second of them.
+//! # Flow
+//! A [`Provider`] turns a [`Request`] into an [`Invocation`], says what the run of it
+//! came to, and does no IO: running it is the caller's ([`Runner`]). So what is started
+//! on whose behalf, how it is ended, and what it may cost is decided in one place for
+//! all providers. Above it, [`ask`] makes a model's answer a value of ours or an error:
+//! everything that comes back is validated, and repaired once.
+//!
+//! # Guarantees
+//! What a model says is data. It is bounded, never given to a shell, and an id in it
+//! counts only where it was offered.
 
+mod call;
 pub mod offline;
+
+pub use call::{
+    Failure, FailureKind, Invocation, Limit, Permissions, Provider, Reply, Request, Runner,
+    Session, Step, Usage, call,
+};
