@@ -4,8 +4,12 @@ SHELL := /bin/sh
 CARGO ?= cargo
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
+# Where tests find the programs that they run.
+TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
+	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
+
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down test lint fmt docs ci clean-state
+.PHONY: help setup llm-clis build demo up down test test-live lint fmt docs ci clean-state
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,8 +29,17 @@ up: build ## start it under sysg and leave it running
 down: setup ## stop what `make up` or `sysg start` left running
 	@sh deploy/fleet.sh down
 
-test: setup ## run all tests, on a real Redis and a real sysg
-	ORCH_TEST_SYSG="$$(command -v sysg)" $(CARGO) test --workspace --locked
+llm-clis: setup ## install claude and codex into .tools, for the tests
+	@sh deploy/llm-clis.sh
+
+test: setup llm-clis ## run all tests, on a real Redis, sysg, claude and codex
+	$(TEST_TOOLS) $(CARGO) test --workspace --locked
+
+# The only target that talks to a model, and costs money: at most a dollar.
+test-live: setup llm-clis ## run one goal on the real service: needs a key or a login
+	@$(TEST_TOOLS); "$$ORCH_TEST_CLAUDE" auth status > /dev/null 2>&1 || { \
+	    echo "nobody is logged in: set ANTHROPIC_API_KEY, or log in with $$ORCH_TEST_CLAUDE" >&2; exit 1; }
+	$(TEST_TOOLS) $(CARGO) test --locked --test live -- --ignored --nocapture
 
 lint: ## clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings

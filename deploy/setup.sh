@@ -5,11 +5,13 @@
 #
 #   setup.sh             what building, running and testing need
 #   setup.sh cargo-deny  and the dependency checker, for CI
+#   setup.sh node        and Node.js with npm, for llm-clis.sh
 set -eu
 cd "$(dirname "$0")/.."
 
 sysg_version=0.69.2
 cargo_deny_version=0.20.0
+oldest_node=18
 PATH="$PWD/.tools/bin:$PATH"
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -18,6 +20,10 @@ fail() {
     exit 1
 }
 have() { command -v "$1" > /dev/null 2>&1; }
+node_will_do() {
+    major=$(node --version 2> /dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p')
+    [ "${major:-0}" -ge "$oldest_node" ]
+}
 
 # Installs $@ from Debian, as root, without letting the packages start services:
 # the project runs its own Redis, and a second one would take its port.
@@ -38,6 +44,13 @@ packages=
 have redis-server || packages="$packages redis-server"
 have redis-cli || packages="$packages redis-tools"
 have cc || packages="$packages gcc libc6-dev"
+for tool in "$@"; do
+    case $tool in
+    cargo-deny) ;;
+    node) { node_will_do && have npm; } || packages="$packages nodejs npm" ;;
+    *) fail "unknown tool \"$tool\": only cargo-deny and node can be asked for" ;;
+    esac
+done
 if [ -n "$packages" ]; then
     packages=${packages# }
     by_hand="install $packages yourself, then run this again"
@@ -75,6 +88,7 @@ cargo_tool systemg $sysg_version sysg
 for tool in "$@"; do
     case $tool in
     cargo-deny) cargo_tool cargo-deny $cargo_deny_version cargo-deny ;;
-    *) fail "unknown tool \"$tool\": only cargo-deny can be asked for" ;;
+    node) node_will_do || fail "the first node in PATH is not Node.js $oldest_node or newer: install that," \
+        "or put it first in PATH, then run this again" ;;
     esac
 done

@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use model::lease::Epoch;
-use model::{AgentSpec, GoalSpec};
+use model::AgentSpec;
 use process::Identity;
-use providers::offline;
 use reconcile::{CancellationToken, Policy, Stats, supervise};
 use store::lead::Controller;
 use store::{Lead, Store};
@@ -24,6 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::declared::{self, Source};
 use crate::election::Election;
+use crate::planner::{self, Planner};
 use crate::publish::{Problems, publish};
 use crate::settings::Orchestrator;
 use crate::systemg::{SPAWN_LIMIT, Systemg};
@@ -198,7 +198,7 @@ impl Fleet {
                 Controller::Dag => {
                     let (controller, waker, s) = dag_controller::controller(
                         self.store.clone(),
-                        Planner,
+                        self.planner(lead.clone(), term),
                         self.source.declared.clone(),
                         lead,
                         self.dag_settings(),
@@ -285,10 +285,33 @@ impl Fleet {
         reconcile::Settings { resync: self.settings.resync, backoff, ..Default::default() }
     }
 
+    fn planner(&self, lead: Lead, term: &CancellationToken) -> Planner {
+        // What a planner of ours started before us, and nobody waits for any more.
+        let left = planner::marked(&self.id);
+        let marked = |value: &str| value.starts_with(&left);
+        match process::end_marked(agent_controller::attempt::MARKER, marked) {
+            Ok(0) => {}
+            Ok(ended) => tracing::info!(target: "orchestrator", ended, "Ended what a planner had left"),
+            Err(error) => tracing::warn!(target: "orchestrator", %error, "A planner may have left something"),
+        }
+        let settings = &self.settings;
+        Planner {
+            store: self.store.clone(),
+            lead,
+            declared: self.source.declared.clone(),
+            llm: settings.llm.clone(),
+            project: settings.common.project.clone(),
+            slot_ttl: settings.common.lease_ttl,
+            fleet: self.id.clone(),
+            sysg: settings.sysg.clone(),
+            cancel: term.clone(),
+        }
+    }
+
     fn dag_settings(&self) -> dag_controller::Settings {
         let usual = dag_controller::Settings::default();
         let kit = reconcile::Settings { pass_timeout: usual.kit.pass_timeout, ..self.kit() };
-        dag_controller::Settings { kit, ..usual }
+        dag_controller::Settings { kit, planning_limit: planner::PLANNING_LIMIT, ..usual }
     }
 
     fn lease_settings(&self) -> lease_reaper::Settings {
@@ -324,16 +347,6 @@ impl Fleet {
     }
 }
 
-/// The planner of this version.
-struct Planner;
-
-impl dag_controller::Planner for Planner {
-    async fn plan(&self, goal: &GoalSpec) -> Result<model::Dag, dag_controller::PlanError> {
-        offline::plan(goal)
-            .map_err(|refused| dag_controller::PlanError::refused(reconcile::error_chain(&refused)))
-    }
-}
-
 /// How an agent is started: everything as arguments, because systemg gives it its
 /// service's environment and the folder `/`.
 fn agent_command(
@@ -363,8 +376,11 @@ fn agent_command(
     add("--grace", seconds(common.grace));
     add("--log-style", common.log.style.as_str().to_owned());
     add("--color", "never".to_owned());
-    add("--llm-provider", settings.provider.clone());
+    if let Some(sysg) = &settings.sysg {
+        add("--sysg", sysg.display().to_string());
+    }
     let fleet = fleet.to_owned();
+    let llm = settings.llm.clone();
     Ok(Arc::new(move |spec: &AgentSpec| {
         let mut args: Vec<String> = ["run", "--role", "agent"].map(str::to_owned).to_vec();
         let mut add = |name: &str, value: String| args.extend([name.to_owned(), value]);
@@ -380,6 +396,13 @@ fn agent_command(
             add("--cadence", seconds(cadence));
         }
         args.extend(shared.iter().cloned());
+        args.extend(llm.as_asked(spec.provider, spec.model.as_deref()).arguments());
+        let tools = spec.tools.iter().map(|tool| ("--llm-tool", tool));
+        let modes = spec.permission_mode.iter().map(|mode| ("--llm-permission-mode", mode));
+        let names = spec.environment.iter().map(|name| ("--llm-env", name));
+        // As one word, for a value may begin with a dash.
+        let settings = tools.chain(modes).chain(names);
+        args.extend(settings.map(|(flag, value)| format!("{flag}={value}")));
         SpawnRequest { name: spec.name.to_string(), program: program.clone(), args }
     }))
 }

@@ -12,7 +12,6 @@ use std::time::Duration;
 use control_files::instructions::{self, Parsed, SETTLE};
 use control_files::{Watch, read};
 use model::Declared;
-use providers::offline;
 use reconcile::CancellationToken;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
@@ -153,9 +152,7 @@ impl Follower {
 
     fn take(&mut self, parsed: Parsed, text: &str) {
         let merged = instructions::merge(&self.declared.borrow(), &parsed);
-        let mut problems: Vec<Problem> = parsed.diagnostics.iter().map(Problem::from).collect();
-        problems.extend(unknown_providers(&merged));
-        self.publish_problems(problems);
+        self.publish_problems(parsed.diagnostics.iter().map(Problem::from).collect());
         if parsed.is_valid() && !parsed.unsettled {
             self.keep(text);
         }
@@ -204,20 +201,4 @@ impl Follower {
             tracing::warn!(target: "orchestrator", path = %path.display(), %error, "Cannot keep a copy");
         }
     }
-}
-
-fn unknown_providers(declared: &Declared) -> Vec<Problem> {
-    let agents = declared.agents.values().map(|a| (a.name.to_string(), &a.provider));
-    let goals = declared.goals.values().map(|g| (g.id.to_string(), &g.provider));
-    agents
-        .chain(goals)
-        .filter_map(|(whose, provider)| {
-            let provider = provider.as_deref().filter(|name| *name != offline::NAME)?;
-            Some(Problem::warning(format!(
-                "{whose}: the provider `{provider}` is not part of this version; \
-                 `{}` is used: write `Provider: {0}`, or remove the line",
-                offline::NAME
-            )))
-        })
-        .collect()
 }

@@ -35,3 +35,8 @@ pub(crate) fn last_good(project: &Path) -> PathBuf {
 pub(crate) fn redis_url_file(project: &Path) -> PathBuf {
     state_folder(project).join("redis-url")
 }
+
+/// What is given to the program of a model, and what it leaves, for one call of `who`.
+pub(crate) fn llm_scratch(project: &Path, who: &str) -> PathBuf {
+    state_folder(project).join("llm").join(who)
+}

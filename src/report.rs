@@ -150,11 +150,6 @@ impl Problem {
         }
     }
 
-    /// The same, where nothing stands still because of it.
-    pub(crate) fn warning(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(message) }
-    }
-
     /// A control file of the project that cannot be read.
     pub(crate) fn unreadable(project: &Path, file: &Path, error: &read::Error) -> Self {
         let file = file.strip_prefix(project).unwrap_or(file);

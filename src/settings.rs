@@ -5,16 +5,14 @@
 //! directory afterwards, so a child that systemg starts in `/` behaves as one that was
 //! started by hand.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use model::agent::LogLevel;
-use model::{AgentName, GoalId, Role};
+use model::{AgentName, GoalId, Provider, Role};
+use providers::Permissions;
 use store::lead::Controller;
-
-/// The only provider of this version: plans come from the Markdown's own task lists, and
-/// tasks run their own shell blocks.
-pub(crate) const OFFLINE: &str = "offline";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -76,6 +74,30 @@ pub(crate) struct Common {
     pub(crate) grace: Duration,
 }
 
+impl Common {
+    /// How long a lease lives, in milliseconds, as scripts take it.
+    pub(crate) fn lease_ttl_ms(&self) -> u64 {
+        u64::try_from(self.lease_ttl.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Which language model is asked, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Llm {
+    /// Who is asked where neither agent nor goal says.
+    pub(crate) provider: Provider,
+    /// The model where neither agent nor goal says; the provider's default if absent.
+    pub(crate) model: Option<String>,
+    /// Programs that are not the provider's own name in PATH.
+    pub(crate) programs: BTreeMap<Provider, String>,
+    /// Arguments besides ours, for the provider of the run.
+    pub(crate) extra_args: Vec<String>,
+    /// Whether systemg starts the provider's program.
+    pub(crate) use_sysg: bool,
+    /// How many calls may be under way at once, over all processes.
+    pub(crate) slots: u32,
+}
+
 /// `orch run --role orchestrator`.
 #[derive(Debug, Clone)]
 pub(crate) struct Orchestrator {
@@ -91,8 +113,8 @@ pub(crate) struct Orchestrator {
     pub(crate) sysg: Option<PathBuf>,
     /// The file the URL of Redis was read from, absolute, to be handed on to agents.
     pub(crate) redis_url_file: Option<PathBuf>,
-    /// The LLM provider.
-    pub(crate) provider: String,
+    /// The language model.
+    pub(crate) llm: Llm,
 }
 
 /// `orch run --role agent`.
@@ -116,6 +138,12 @@ pub(crate) struct Agent {
     pub(crate) spec_hash: String,
     /// The longest it waits for a wake before it looks for work again.
     pub(crate) cadence: Duration,
-    /// The LLM provider.
-    pub(crate) provider: String,
+    /// The language model: provider and model are the agent's own.
+    pub(crate) llm: Llm,
+    /// What the model's program may do without being asked.
+    pub(crate) permissions: Permissions,
+    /// Variables that it may see besides those that its provider needs.
+    pub(crate) environment: Vec<String>,
+    /// The sysg program, where it is not to be looked for in PATH.
+    pub(crate) sysg: Option<PathBuf>,
 }

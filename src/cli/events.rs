@@ -13,7 +13,8 @@ use super::Exit;
 use super::args::{Format, Globals, Output};
 use super::connect::Session;
 use super::output::{self, Screen};
-use super::text::{Paint, Tone, safe};
+use super::text::{Paint, Tone, safe, span};
+use super::units::{tokens, usd};
 
 /// About how many the stream keeps: all of them are searched by a filter.
 const KEPT: usize = 100_000;
@@ -153,27 +154,19 @@ fn line(event: &Event, format: Format, paint: Paint) -> String {
 const FENCES: [&str; 3] = ["epoch", "incarnation", "generation"];
 /// The fields that people look for, first.
 const FIRST: [&str; 7] = ["goal", "task", "agent", "from", "to", "attempt", "reason"];
+/// Those of a call, in the order in which they are read.
+const OF_CALL: [&str; 7] = ["goal", "task", "agent", "step", "provider", "model", "outcome"];
 
 fn text(event: &Event, paint: Paint) -> String {
     let time = i64::try_from(event.millis())
         .ok()
         .and_then(|millis| Timestamp::from_millisecond(millis).ok())
         .map_or_else(|| event.id.clone(), |t| t.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string());
-    let tone = match event.kind.as_str() {
-        "task-complete" | "goal-complete" => Tone::Good,
-        "task-fail" | "goal-failed" => Tone::Bad,
-        "task-retry" | "task-lose" | "task-drop" => Tone::Warn,
-        _ => Tone::Busy,
-    };
-    let mut line =
-        format!("{} {}", paint.dim(&time), paint.tone(tone, &format!("{:<16}", safe(&event.kind))));
-    let later = event
-        .fields
-        .keys()
-        .map(String::as_str)
-        .filter(|name| !FIRST.contains(name) && !FENCES.contains(name));
-    for name in FIRST.into_iter().filter(|name| event.fields.contains_key(*name)).chain(later) {
-        let value = safe(event.field(name));
+    let kind = paint.tone(tone(event), &format!("{:<16}", safe(&event.kind)));
+    let mut line = format!("{} {kind}", paint.dim(&time));
+    let told = if event.kind == "llm-call" { of_call(event) } else { of_any(event) };
+    for (name, value) in told {
+        let value = safe(&value);
         if value.is_empty() {
             continue;
         }
@@ -182,6 +175,45 @@ fn text(event: &Event, paint: Paint) -> String {
     }
     line.push('\n');
     line
+}
+
+fn tone(event: &Event) -> Tone {
+    match event.kind.as_str() {
+        "task-complete" | "goal-complete" => Tone::Good,
+        "task-fail" | "goal-failed" => Tone::Bad,
+        "task-retry" | "task-lose" | "task-drop" | "task-detour" => Tone::Warn,
+        "llm-hold" | "goal-plan-held" => Tone::Warn,
+        "llm-call" if event.field("outcome") == "ok" => Tone::Faint,
+        "llm-call" => Tone::Warn,
+        _ => Tone::Busy,
+    }
+}
+
+fn of_any(event: &Event) -> Vec<(&str, String)> {
+    let later = event
+        .fields
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !FIRST.contains(name) && !FENCES.contains(name));
+    let names = FIRST.into_iter().filter(|name| event.fields.contains_key(*name)).chain(later);
+    names.map(|name| (name, event.field(name).to_owned())).collect()
+}
+
+/// A call's figures in units for people. Its id and its prompt's hash are for programs.
+fn of_call(event: &Event) -> Vec<(&str, String)> {
+    let number = |name: &str| event.field(name).parse::<u64>().ok();
+    let tokens = |name: &str| number(name).filter(|n| *n > 0).map(tokens).unwrap_or_default();
+    let took = number("ms").map(|ms| span(Duration::from_millis(ms)).replace(' ', ""));
+    let mut told: Vec<(&str, String)> =
+        OF_CALL.into_iter().map(|name| (name, event.field(name).to_owned())).collect();
+    told.extend([
+        ("took", took.unwrap_or_default()),
+        ("cost", number("usd_micros").map_or_else(|| "?".to_owned(), usd)),
+        ("in", tokens("input_tokens")),
+        ("cached", tokens("cache_read_tokens")),
+        ("out", tokens("output_tokens")),
+    ]);
+    told
 }
 
 #[cfg(test)]
@@ -205,6 +237,38 @@ mod tests {
         insta::assert_snapshot!(text(&event, Paint { on: false }), @r#"2026-03-18 10:15:30.123 task-retry       goal=g task=t1 reason="exit\u{1b} 1""#);
         let json = line(&event, Format::Json, Paint { on: true });
         assert!(!json.contains('\x1b') && json.ends_with("}\n"), "{json}");
+    }
+
+    #[test]
+    fn call_should_be_told_in_units_for_people() {
+        let call = |outcome: &'static str, micros: &'static str| {
+            event(
+                "llm-call",
+                &[
+                    ("call", "5f0c"),
+                    ("goal", "g"),
+                    ("task", "t1"),
+                    ("agent", "a"),
+                    ("epoch", "17"),
+                    ("step", "execute"),
+                    ("provider", "claude"),
+                    ("model", "m-1"),
+                    ("outcome", outcome),
+                    ("ms", "12345"),
+                    ("usd_micros", micros),
+                    ("input_tokens", "1234"),
+                    ("output_tokens", "321"),
+                    ("cache_read_tokens", "0"),
+                    ("cache_write_tokens", "9"),
+                    ("prompt", "execute/1 abc"),
+                ],
+            )
+        };
+        insta::assert_snapshot!(text(&call("ok", "42300"), Paint { on: false }), @"2026-03-18 10:15:30.123 llm-call         goal=g task=t1 agent=a step=execute provider=claude model=m-1 outcome=ok took=12s cost=$0.0423 in=1.2k out=321");
+        assert!(text(&call("limit", ""), Paint { on: false }).contains("outcome=limit took=12s cost=?"));
+        assert_eq!(tone(&call("limit", "")), Tone::Warn);
+        let json = line(&call("ok", "42300"), Format::Json, Paint { on: false });
+        assert!(json.contains("5f0c") && json.contains("\"42300\""), "{json}");
     }
 
     #[test]

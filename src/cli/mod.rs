@@ -7,20 +7,24 @@
 mod args;
 mod completions;
 mod connect;
+mod cost;
 mod doctor;
 mod events;
 mod explain;
 mod find;
 mod init;
 mod instructions;
+mod llm_args;
 mod logs;
 mod man;
 mod output;
+mod prompt;
 mod retry;
 mod run;
 mod status;
 mod tasks;
 mod text;
+mod units;
 mod validate;
 
 use std::ffi::OsString;
@@ -67,6 +71,7 @@ enum Verb {
     Explain(explain::Args),
     Retry(retry::Args),
     Events(events::Args),
+    Cost(cost::Args),
     Logs(logs::Args),
     Validate(validate::Args),
     Init(init::Args),
@@ -74,6 +79,12 @@ enum Verb {
     Doctor(doctor::Args),
     Completions(completions::Args),
     Man(man::Args),
+    /// Run what a file says; for systemg
+    #[command(hide = true)]
+    Launch {
+        /// The folder of the file
+        scratch: PathBuf,
+    },
 }
 
 /// Runs the command line `args`, the program's name first.
@@ -108,13 +119,15 @@ fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
         | Verb::Explain(_)
         | Verb::Retry(_)
         | Verb::Events(_)
+        | Verb::Cost(_)
         | Verb::Logs(_)
         | Verb::Validate(_)
         | Verb::Init(_)
         | Verb::Instructions(_)
         | Verb::Doctor(_)
         | Verb::Completions(_)
-        | Verb::Man(_) => tokio::runtime::Builder::new_current_thread(),
+        | Verb::Man(_)
+        | Verb::Launch { .. } => tokio::runtime::Builder::new_current_thread(),
     };
     builder.enable_all().build()
 }
@@ -128,13 +141,18 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Explain(args) => explain::run(args, globals).await,
         Verb::Retry(args) => retry::run(args, globals).await,
         Verb::Events(args) => events::run(args, globals).await,
+        Verb::Cost(args) => cost::run(args, globals).await,
         Verb::Logs(args) => logs::run(args, globals).await,
         Verb::Validate(args) => validate::run(args, globals),
         Verb::Init(args) => init::run(args),
-        Verb::Instructions(args) => instructions::run(args, globals),
+        Verb::Instructions(args) => instructions::run(args, globals).await,
         Verb::Doctor(args) => doctor::run(args, globals).await,
         Verb::Completions(args) => completions::run(args),
         Verb::Man(args) => man::run(args),
+        Verb::Launch { scratch } => {
+            crate::llm::launch::launch(scratch).await?;
+            Ok(Exit::Done)
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `orch retry`: another try for a task that failed for good.
+//! `orch retry`: another try for a task that failed for good or has spent its budget.
 
 use model::task::State;
 
@@ -8,9 +8,9 @@ use super::{Exit, Failure, find, output};
 
 /// Let a failed task be tried again
 ///
-/// Its attempts are counted anew, what waits for it can go on once it is done, and its
-/// goal is active again. Only a task that is FAILED can be retried: others are tried
-/// again by themselves.
+/// Its attempts and its cost are counted anew, what waits for it can go on once it is
+/// done, and its goal is active again. Only a task that is FAILED can be retried, or one
+/// that is READY but has spent its own budget: others are tried again by themselves.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The task's id, as `orch tasks` shows it, or <goal>.<id>
@@ -36,7 +36,8 @@ async fn retry(session: &Session, text: &str) -> anyhow::Result<String> {
             Ok(format!("{id} is ready: an agent takes it as soon as one is free\n"))
         }
         Some(Err(state)) => Err(Failure::negative(format!(
-            "{id} is {state}, not failed: there is nothing to retry; `orch explain {id}` says more"
+            "{id} is {state}, and neither failed nor out of budget: there is nothing to retry; \
+             `orch explain {id}` says more"
         ))
         .into()),
     }

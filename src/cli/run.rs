@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use model::agent::LogLevel;
 use model::{AgentName, GoalId, Role};
+use providers::Permissions;
 use store::lead::Controller;
 use tokio::runtime::Builder;
 
 use super::args::{Globals, interval, wait};
 use super::connect::{self, Target, Variables};
 use super::{Exit, Failure};
-use crate::settings::{self, Common, LogSettings, LogStyle, OFFLINE};
+use super::llm_args::LlmArgs;
+use crate::settings::{self, Common, LogSettings, LogStyle};
 use crate::telemetry;
 
 /// How long after a resync the next one starts, unless a flag says sooner.
@@ -46,8 +48,12 @@ pub(crate) enum ProcessRole {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What this process is
-    #[arg(long, value_enum, value_name = "ROLE")]
-    role: ProcessRole,
+    #[arg(long, value_enum, value_name = "ROLE", required_unless_present = "prompt")]
+    role: Option<ProcessRole>,
+
+    /// Ask the provider this once, print the answer, and end
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "role")]
+    prompt: Option<String>,
 
     /// The control file; for an agent its own [default: INSTRUCTIONS.md, or instructions/<agent>.md]
     #[arg(long, value_name = "FILE", env = "ORCH_INSTRUCTIONS", hide_env_values = true)]
@@ -86,10 +92,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = wait, env = "ORCH_GRACE", hide_env_values = true)]
     grace: Duration,
 
-    /// The LLM provider; this version has `offline`: no model is asked
-    #[arg(long, value_name = "NAME", default_value = OFFLINE, value_parser = provider, env = "ORCH_LLM_PROVIDER", hide_env_values = true)]
-    llm_provider: String,
-
+    #[command(flatten)]
+    llm: LlmArgs,
     #[command(flatten)]
     orchestrator: OrchestratorArgs,
     #[command(flatten)]
@@ -140,6 +144,18 @@ struct AgentArgs {
     #[arg(long, value_name = "SECONDS", value_parser = interval, hide_short_help = true)]
     cadence: Option<Duration>,
 
+    /// A tool that the model may use without being asked; may be given several times
+    #[arg(long, value_name = "TOOL", hide_short_help = true)]
+    llm_tool: Vec<String>,
+
+    /// The permission mode of the model's program
+    #[arg(long, value_name = "MODE", hide_short_help = true)]
+    llm_permission_mode: Option<String>,
+
+    /// A variable that the model's program may see; may be given several times
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    llm_env: Vec<String>,
+
     /// Which orchestrator's fleet it belongs to; set by the orchestrator
     #[arg(
         long,
@@ -179,33 +195,6 @@ struct CompatibleArgs {
     /// Without effect: an idle agent does not log
     #[arg(long, value_name = "SECONDS", value_parser = wait, hide_short_help = true)]
     idle_log_interval: Option<Duration>,
-
-    /// Without effect with the provider offline
-    #[arg(long, visible_alias = "claude-cli", value_name = "PROGRAM", hide_short_help = true)]
-    llm_cli: Option<String>,
-
-    /// Without effect with the provider offline; may be given several times
-    #[arg(
-        long,
-        visible_alias = "claude-extra-arg",
-        value_name = "ARG",
-        allow_hyphen_values = true,
-        hide_short_help = true
-    )]
-    llm_extra_arg: Vec<String>,
-
-    /// Without effect with the provider offline
-    #[arg(long, visible_alias = "claude-use-sysg", hide_short_help = true)]
-    llm_use_sysg: bool,
-}
-
-fn provider(name: &str) -> Result<String, String> {
-    if name == OFFLINE {
-        return Ok(name.to_owned());
-    }
-    Err("this version has only `offline`, which asks no model: plans are the task lists of \
-         INSTRUCTIONS.md and tasks run their own shell blocks"
-        .to_owned())
 }
 
 /// What the flags amount to.
@@ -221,8 +210,8 @@ impl Args {
     /// itself takes long.
     pub(crate) fn runtime(&self) -> Builder {
         match self.role {
-            ProcessRole::Agent => Builder::new_current_thread(),
-            ProcessRole::Orchestrator => {
+            Some(ProcessRole::Agent) | None => Builder::new_current_thread(),
+            Some(ProcessRole::Orchestrator) => {
                 let most = std::thread::available_parallelism().map_or(2, usize::from);
                 let mut builder = Builder::new_multi_thread();
                 builder.worker_threads(most.clamp(2, 4)).thread_name("orch");
@@ -254,10 +243,11 @@ impl Args {
     fn resolve(&self, globals: &Globals, variables: Variables<'_>) -> Result<Settings, Failure> {
         let target = connect::target(globals, variables)?;
         match self.role {
-            ProcessRole::Orchestrator => {
-                self.orchestrator(globals, &target).map(Settings::Orchestrator)
+            // clap sees to it that it is there, or a prompt.
+            Some(ProcessRole::Orchestrator) | None => {
+                self.orchestrator(globals, &target, variables).map(Settings::Orchestrator)
             }
-            ProcessRole::Agent => self.agent(globals, &target).map(Settings::Agent),
+            Some(ProcessRole::Agent) => self.agent(globals, &target, variables).map(Settings::Agent),
         }
     }
 
@@ -265,6 +255,7 @@ impl Args {
         &self,
         globals: &Globals,
         target: &Target,
+        variables: Variables<'_>,
     ) -> Result<settings::Orchestrator, Failure> {
         let given = self.instructions.as_deref();
         let beside = given.map(|file| file.parent().unwrap_or(Path::new("")));
@@ -293,11 +284,16 @@ impl Args {
             controllers,
             resync: self.bound(RESYNC),
             sysg,
-            provider: self.llm_provider.clone(),
+            llm: self.llm.resolve(variables)?,
         })
     }
 
-    fn agent(&self, globals: &Globals, target: &Target) -> Result<settings::Agent, Failure> {
+    fn agent(
+        &self,
+        globals: &Globals,
+        target: &Target,
+        variables: Variables<'_>,
+    ) -> Result<settings::Agent, Failure> {
         let missing =
             |flag: &str, what: &str| Failure::usage(format!("--role agent needs {flag}: {what}"));
         let agent = &self.agent;
@@ -318,23 +314,16 @@ impl Args {
             fleet: agent.fleet.clone(),
             spec_hash: agent.spec_hash.clone(),
             cadence: self.bound(agent.cadence.unwrap_or(CADENCE)),
-            provider: self.llm_provider.clone(),
+            llm: self.llm.resolve(variables)?,
+            permissions: Permissions {
+                tools: agent.llm_tool.clone(),
+                mode: agent.llm_permission_mode.clone(),
+            },
+            environment: agent.llm_env.clone(),
+            sysg: self.orchestrator.sysg.as_deref().map(connect::absolute).transpose()?,
             common: self.common(globals, target, project),
             name,
         })
-    }
-
-    /// Flags that were given and have no effect.
-    fn idle_flags(&self) -> Vec<&'static str> {
-        let c = &self.compatible;
-        [
-            (c.llm_cli.is_some(), "--llm-cli"),
-            (!c.llm_extra_arg.is_empty(), "--llm-extra-arg"),
-            (c.llm_use_sysg, "--llm-use-sysg"),
-        ]
-        .into_iter()
-        .filter_map(|(given, flag)| given.then_some(flag))
-        .collect()
     }
 }
 
@@ -366,18 +355,15 @@ fn within(project: &Path, written: &Path) -> Result<PathBuf, Failure> {
 }
 
 pub(crate) async fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> {
+    if let Some(prompt) = &args.prompt {
+        return super::prompt::run(prompt, &args.llm.resolve(&connect::variable)?).await;
+    }
     let settings = args.resolve(globals, &connect::variable)?;
-    let idle_flags = args.idle_flags();
     let (common, agent) = match &settings {
         Settings::Orchestrator(settings) => (&settings.common, None),
         Settings::Agent(settings) => (&settings.common, Some(&settings.name)),
     };
     telemetry::init(common.log, agent);
-    let flags = idle_flags.join(" ");
-    if !flags.is_empty() {
-        let provider = args.llm_provider.as_str();
-        tracing::warn!(code = "flags-without-effect", flags, provider, "Flags have no effect");
-    }
     let in_arguments = globals.redis_url.is_some() && common.redis.url.has_secret();
     if in_arguments {
         tracing::warn!(

@@ -14,6 +14,7 @@ use super::connect::Session;
 use super::output::{self, Screen};
 use super::status::since;
 use super::text::{Column, Paint, Table, Tone, count, first_line, span};
+use super::units::usd;
 use super::{Exit, find};
 
 /// Naming what a blocked task waits for costs a question each: beyond this many, the
@@ -22,7 +23,8 @@ const NAMED: usize = 500;
 
 /// List tasks
 ///
-/// By goal and id, with what a blocked task waits for and why a ready one is held.
+/// By goal and id, with what a blocked task waits for, why a ready one is held, and what
+/// calls of models cost where there were any.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only the tasks of this goal
@@ -103,12 +105,20 @@ pub(crate) fn tone(state: State) -> Tone {
     }
 }
 
+/// Whether its own budget is spent: it is put off to the year 9999, until a person
+/// retries it or another plan revises it.
+pub(crate) fn is_parked(task: &Task) -> bool {
+    let due = task.not_before.as_ref();
+    task.status == State::Ready && due.is_some_and(|due| due.starts_with("9999-"))
+}
+
 fn text(rows: &[Row], now: Timestamp, width: usize, paint: Paint) -> String {
     if rows.is_empty() {
         return "no such tasks: `orch status` shows the goals\n".to_owned();
     }
     let first = rows.first().map(|row| &row.task.goal);
     let with_goal = rows.iter().any(|row| Some(&row.task.goal) != first);
+    let with_cost = rows.iter().any(|row| row.task.llm_calls > 0);
     let mut columns = vec![Column::left("ID", 28), Column::left("STATE", 7)];
     if with_goal {
         columns.push(Column::left("GOAL", 16));
@@ -118,8 +128,11 @@ fn text(rows: &[Row], now: Timestamp, width: usize, paint: Paint) -> String {
         Column::left("ROLE", 12),
         Column::left("OWNER", 16),
         Column::right("TRY", 5),
-        Column::left("TITLE", 100),
     ]);
+    if with_cost {
+        columns.push(Column::right("COST", 10));
+    }
+    columns.push(Column::left("TITLE", 100));
     let mut table = Table::new(columns);
     for row in rows {
         let task = &row.task;
@@ -135,8 +148,17 @@ fn text(rows: &[Row], now: Timestamp, width: usize, paint: Paint) -> String {
             dash(task.role.as_ref().map(ToString::to_string)),
             dash(task.owner.as_ref().map(ToString::to_string)),
             plain(task.attempt.to_string()),
-            plain(task.spec.as_ref().map(|spec| spec.title.clone()).unwrap_or_default()),
         ]);
+        if with_cost {
+            cells.push(plain(match (task.llm_calls, task.cost_micros) {
+                (0, _) => "-".to_owned(),
+                // Its provider tells no price.
+                (_, 0) => "?".to_owned(),
+                (_, micros) => usd(micros),
+            }));
+        }
+        let title = task.spec.as_ref().map(|spec| spec.title.clone());
+        cells.push(plain(title.unwrap_or_default()));
         table.row(cells);
         if let Some((note, tone)) = note(row, now) {
             table.note(&note, tone);
@@ -162,6 +184,10 @@ fn note(row: &Row, now: Timestamp) -> Option<(String, Tone)> {
                 None => (names.unwrap_or_else(counted), Tone::Faint),
             })
         }
+        State::Ready if is_parked(task) => {
+            let why = task.reason.clone().unwrap_or_else(|| "its budget is spent".to_owned());
+            Some((format!("{why}: raise it, or run `orch retry {}`", task.id), Tone::Warn))
+        }
         State::Ready => {
             let due = task.not_before.as_ref().and_then(|text| text.parse::<Timestamp>().ok());
             let wait = due.map(|due| since(due, now)).filter(|wait| !wait.is_zero());
@@ -169,7 +195,11 @@ fn note(row: &Row, now: Timestamp) -> Option<(String, Tone)> {
             let parts: Vec<String> = task.reason.iter().cloned().chain(wait).collect();
             (!parts.is_empty()).then(|| (parts.join("; "), Tone::Faint))
         }
-        State::Running => task.progress.clone().map(|progress| (progress, Tone::Faint)),
+        // Its holder may wait, as for a slot.
+        State::Running => {
+            let said = task.progress.as_ref().or(task.reason.as_ref());
+            said.map(|said| (said.clone(), Tone::Faint))
+        }
         State::Done => None,
         State::Failed => {
             let why = task.reason.clone().or_else(|| task.last_error.clone());

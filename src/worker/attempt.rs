@@ -1,16 +1,23 @@
-//! One attempt at one task: its shell block, then the evidence that it worked.
+//! One attempt at one task: its shell block or a model's work, then the evidence that
+//! it worked.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use model::TaskSpec;
+use model::review::Stage;
 use process::{Command, Status};
+use providers::answers::Execution;
 use providers::offline;
+use store::Store;
 use store::agent::Incarnation;
-use store::task::Grant;
+use store::task::{DetourKind, Grant};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::evidence;
+use super::evidence::{self, Artifact};
+use super::mind::Mind;
+use crate::llm::launch::GRACE;
 use crate::paths;
 use crate::settings::Agent;
 
@@ -18,16 +25,19 @@ use crate::settings::Agent;
 const LOG_BYTES: usize = 1024 * 1024;
 /// How much of the output an error quotes.
 const QUOTED_BYTES: usize = 600;
-/// Between SIGTERM and SIGKILL when an attempt is stopped or takes too long. Short,
-/// because the orchestrator itself has but a second to end everything.
-const GRACE: Duration = Duration::from_millis(300);
+
+/// What was done, before anybody looked at what came of it.
+pub(super) enum Work {
+    Block { took: Duration },
+    Thought(Box<Execution>),
+}
 
 /// How an attempt ended.
 #[derive(Debug)]
 pub(super) enum Finished {
     /// With all evidence.
     Done {
-        /// What was made, as a JSON list of `{path, bytes}`.
+        /// What was made, as a JSON list of `{path, bytes, sha256}`.
         artifacts: String,
         /// One line for people.
         summary: String,
@@ -39,89 +49,155 @@ pub(super) enum Finished {
         /// Whether another attempt is pointless.
         permanent: bool,
     },
+    /// Not before another task is done.
+    Detour(Box<SentBack>),
+    /// Nothing was wrong with it, but it could not go on now.
+    Held {
+        /// Why.
+        reason: String,
+        /// Whether it is this agent that could not: its model's program is missing, or
+        /// nobody is logged in.
+        is_refusal: bool,
+    },
+    /// A budget is spent.
+    Parked {
+        /// Which.
+        reason: String,
+    },
     /// We were told to stop.
     Stopped,
     /// It is no longer ours.
     Lost,
 }
 
+/// A task that is to be done before the one that was attempted goes on.
+#[derive(Debug)]
+pub(super) struct SentBack {
+    pub(super) spec: TaskSpec,
+    /// Why the one that was attempted did not get through.
+    pub(super) error: String,
+    pub(super) kind: DetourKind,
+}
+
 impl Finished {
     pub(super) fn failed(error: impl Into<String>) -> Self {
         Self::Failed { error: error.into(), permanent: false }
+    }
+
+    pub(super) fn held(reason: impl Into<String>) -> Self {
+        Self::Held { reason: reason.into(), is_refusal: false }
     }
 }
 
 /// Where and as what an attempt runs.
 pub(super) struct Attempt<'a> {
-    settings: &'a Agent,
-    grant: &'a Grant,
-    marker: String,
-    stopped: CancellationToken,
-    deadline: Instant,
-    log: PathBuf,
+    pub(super) store: &'a Store,
+    pub(super) settings: &'a Agent,
+    pub(super) incarnation: Incarnation,
+    pub(super) grant: &'a Grant,
+    /// The agent's model; none where it has none.
+    pub(super) mind: Option<&'a Mind>,
+    /// What the agent remembers.
+    pub(super) memory: &'a [String],
+    /// The task is to be handed back.
+    pub(super) stopped: CancellationToken,
 }
 
-impl<'a> Attempt<'a> {
-    pub(super) fn new(
-        settings: &'a Agent,
-        incarnation: Incarnation,
-        grant: &'a Grant,
-        stopped: CancellationToken,
-    ) -> Self {
-        let name = &settings.name;
-        Self {
-            settings,
-            grant,
-            marker: agent_controller::attempt::value(
-                &settings.fleet,
-                name,
-                incarnation,
-                grant.epoch,
-            ),
-            stopped,
-            deadline: Instant::now() + grant.spec.timeout(),
-            log: paths::attempt_log(&settings.common.project, &grant.task, grant.attempt),
+impl Attempt<'_> {
+    pub(super) async fn run(&self) -> Finished {
+        let ended = self.attempt().await;
+        match ended {
+            Finished::Failed { error, permanent: false } => self.rescue(error).await,
+            ended => ended,
         }
     }
 
-    pub(super) async fn run(&self) -> Finished {
-        let block = match offline::block(&self.grant.spec) {
-            Ok(block) => block,
-            Err(refused) => {
-                return Finished::Failed { error: refused.to_string(), permanent: true };
-            }
-        };
+    async fn attempt(&self) -> Finished {
         let folder = match self.prepare() {
             Ok(folder) => folder,
             Err(error) => return Finished::failed(error),
         };
+        let done = match (&self.grant.spec.run, self.mind) {
+            (Some(block), _) => self.run_block(&folder, block).await,
+            (None, Some(mind)) => match Stage::of(&self.grant.spec) {
+                Some(Stage::Qa) => return self.review(mind, &folder).await,
+                Some(Stage::Integrate) | None => self.think(mind, &folder).await,
+            },
+            (None, None) => match offline::block(&self.grant.spec) {
+                Ok(block) => self.run_block(&folder, block).await,
+                Err(refused) => {
+                    return Finished::Failed { error: refused.to_string(), permanent: true };
+                }
+            },
+        };
+        let work = match done {
+            Ok(work) => work,
+            Err(end) => return end,
+        };
+        match self.evidence(&folder).await {
+            Ok(artifacts) => self.conclude(work, &artifacts, &folder).await,
+            Err(end) => end,
+        }
+    }
+
+    async fn run_block(&self, folder: &Path, block: &str) -> Result<Work, Finished> {
         let began = Instant::now();
-        let script = self.log.with_extension("sh");
+        let script = self.log().with_extension("sh");
         // From a file and not from the command line, whose length is bounded.
         if let Err(error) = std::fs::write(&script, block) {
-            return Finished::failed(format!("writing {}: {error}", script.display()));
+            return Err(Finished::failed(format!("writing {}: {error}", script.display())));
         }
-        if let Err(end) = self.shell(&folder, &["-eu".as_ref(), script.as_ref()], "the block").await
-        {
-            return end;
-        }
-        let artifacts = match evidence::collect(&folder, &self.grant.spec.expected_artifacts) {
-            Ok(artifacts) => artifacts,
-            Err(missing) => return Finished::failed(missing.to_string()),
+        self.shell(folder, &["-eu".as_ref(), script.as_ref()], "the block").await?;
+        Ok(Work::Block { took: began.elapsed() })
+    }
+
+    /// The evidence gate: what was to be made, by whoever made it.
+    async fn evidence(&self, folder: &Path) -> Result<Vec<Artifact>, Finished> {
+        let (place, expected) = (folder.to_owned(), self.grant.spec.expected_artifacts.clone());
+        // Beside the signs of life: an artifact may be large.
+        let collected = tokio::task::spawn_blocking(move || evidence::collect(&place, &expected));
+        let artifacts = match collected.await {
+            Ok(collected) => collected.map_err(|missing| Finished::failed(missing.to_string()))?,
+            Err(error) => return Err(Finished::failed(format!("reading the artifacts: {error}"))),
         };
         for check in &self.grant.spec.verify {
             let what = format!("the check `{check}`");
             let args: [&std::ffi::OsStr; 3] = ["-eu".as_ref(), "-c".as_ref(), check.as_ref()];
-            if let Err(end) = self.shell(&folder, &args, &what).await {
-                return end;
-            }
+            self.shell(folder, &args, &what).await?;
         }
+        Ok(artifacts)
+    }
+
+    async fn conclude(&self, work: Work, artifacts: &[Artifact], folder: &Path) -> Finished {
         let names: Vec<&str> = artifacts.iter().map(|artifact| artifact.path.as_str()).collect();
-        let made = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
-        Finished::Done {
-            summary: format!("done in {:.1} s{made}", began.elapsed().as_secs_f64()),
-            artifacts: evidence::to_json(&artifacts),
-        }
+        let summary = match (work, self.mind) {
+            (Work::Block { took }, _) => {
+                let made =
+                    if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+                format!("done in {:.1} s{made}", took.as_secs_f64())
+            }
+            (Work::Thought(answer), Some(mind)) => {
+                match self.summarise(mind, &answer, &names, folder).await {
+                    Ok(summary) => summary,
+                    Err(end) => return end,
+                }
+            }
+            (Work::Thought(answer), None) => answer.notes,
+        };
+        Finished::Done { summary, artifacts: evidence::to_json(artifacts) }
+    }
+
+    /// The output of this attempt.
+    pub(super) fn log(&self) -> PathBuf {
+        let project = &self.settings.common.project;
+        paths::attempt_log(project, &self.grant.task, self.grant.attempt)
+    }
+
+    /// What everything that runs for this attempt carries in its environment.
+    fn marker(&self) -> String {
+        let Self { settings, incarnation, grant, .. } = self;
+        let (fleet, name) = (&settings.fleet, &settings.name);
+        agent_controller::attempt::value(fleet, name, *incarnation, grant.epoch)
     }
 
     fn prepare(&self) -> Result<PathBuf, String> {
@@ -133,11 +209,12 @@ impl<'a> Attempt<'a> {
                 .and_then(|()| folder.canonicalize())
                 .map_err(|error| format!("making the folder {}: {error}", folder.display()))
         };
-        if let Some(logs) = self.log.parent() {
+        let log = self.log();
+        if let Some(logs) = log.parent() {
             make(logs)?;
         }
         // Of an earlier life of this number, as after Redis lost its data.
-        _ = std::fs::remove_file(&self.log);
+        _ = std::fs::remove_file(&log);
         let folder = make(&folder)?;
         if !folder.starts_with(project) {
             let outside = folder.display();
@@ -166,12 +243,12 @@ impl<'a> Attempt<'a> {
             .env("ORCH_AGENT", self.settings.name.as_str())
             .env("ORCH_INSTRUCTIONS", &self.settings.instructions)
             .env("ORCH_HEARTBEAT", &self.settings.heartbeat)
-            .marker(agent_controller::attempt::MARKER, self.marker.as_str())
-            .timeout(self.deadline.saturating_duration_since(Instant::now()))
+            .marker(agent_controller::attempt::MARKER, self.marker())
+            .timeout(grant.spec.timeout())
             .cancel(self.stopped.clone())
             .grace(GRACE)
             .max_bytes(LOG_BYTES)
-            .log(&self.log);
+            .log(self.log());
         let ended = match command.run().await {
             Ok(ended) => ended,
             Err(error) => return Err(Finished::failed(reconcile::error_chain(&error))),

@@ -1,8 +1,11 @@
 //! The evidence gate: what a task was to make must be there, whatever its block says.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 /// A file that an attempt made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -11,6 +14,9 @@ pub(super) struct Artifact {
     pub(super) path: String,
     /// Its size; 0 for a folder.
     pub(super) bytes: u64,
+    /// Its SHA-256 in hexadecimal; absent for a folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sha256: Option<String>,
 }
 
 /// Why the evidence does not do.
@@ -20,6 +26,10 @@ pub(super) enum Missing {
     Absent { path: String, folder: String },
     #[error("the artifact {path} does not count: it leads outside the working folder")]
     Outside { path: String },
+    #[error("the artifact {path} does not count: it is neither a file nor a folder")]
+    Special { path: String },
+    #[error("the artifact {path} cannot be read: {error}")]
+    Unreadable { path: String, error: String },
 }
 
 /// Looks for every expected artifact beneath `folder`, which is canonical.
@@ -34,10 +44,37 @@ pub(super) fn collect(folder: &Path, expected: &[String]) -> Result<Vec<Artifact
                 return Err(Missing::Outside { path: path.clone() });
             }
             let metadata = real.metadata().map_err(|_| absent())?;
-            let bytes = if metadata.is_file() { metadata.len() } else { 0 };
-            Ok(Artifact { path: path.clone(), bytes })
+            if metadata.is_dir() {
+                return Ok(Artifact { path: path.clone(), bytes: 0, sha256: None });
+            }
+            // Reading a pipe or a device would never end.
+            if !metadata.is_file() {
+                return Err(Missing::Special { path: path.clone() });
+            }
+            let (bytes, sha256) = digest(&real).map_err(|error| Missing::Unreadable {
+                path: path.clone(),
+                error: error.to_string(),
+            })?;
+            Ok(Artifact { path: path.clone(), bytes, sha256: Some(sha256) })
         })
         .collect()
+}
+
+/// How long a file is, and its digest: both of the same bytes.
+fn digest(file: &Path) -> io::Result<(u64, String)> {
+    let mut file = File::open(file)?;
+    let mut digest = Sha256::new();
+    let mut bytes = 0;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = io::Read::read(&mut file, &mut buffer)?;
+        if read == 0 {
+            let text = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            return Ok((bytes, text));
+        }
+        digest.update(&buffer[..read]);
+        bytes += read as u64;
+    }
 }
 
 /// As Redis keeps them.
@@ -58,7 +95,12 @@ mod tests {
         std::fs::write(root.path().join("outside"), "abc").unwrap();
         std::os::unix::fs::symlink("../outside", folder.join("link")).unwrap();
         let look = |path: &str| collect(&folder, &[path.to_owned()]);
-        assert_eq!(look("here").unwrap(), [Artifact { path: "here".into(), bytes: 3 }]);
+        // Of `abc`, from FIPS 180-2, appendix B.1.
+        let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let here = Artifact { path: "here".into(), bytes: 3, sha256: Some(sha256.into()) };
+        assert_eq!(look("here").unwrap(), [here]);
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.join("pipe"), 0o600.into()).unwrap();
+        assert!(matches!(look("pipe"), Err(Missing::Special { .. })));
         assert!(matches!(look("gone"), Err(Missing::Absent { .. })));
         assert!(matches!(look("link"), Err(Missing::Outside { .. })));
         assert!(matches!(look("../outside"), Err(Missing::Outside { .. })));

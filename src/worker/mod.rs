@@ -15,9 +15,14 @@
 //! belongs to the thread that started it.
 
 mod attempt;
+mod choose;
 mod evidence;
 mod link;
 mod memory;
+mod mind;
+mod report;
+mod review;
+mod think;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,17 +30,22 @@ use std::time::Duration;
 use anyhow::Context;
 use store::Store;
 use store::agent::{Beat, Incarnation, Registration};
-use store::task::{Claim, Grant, Holder, Settled};
+use store::task::{Claim, Grant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use self::attempt::{Attempt, Finished};
 use self::link::{Leaving, Link};
 use self::memory::Memory;
+use self::mind::Mind;
 use crate::settings::Agent;
 
 /// Wait between tries to report a result while Redis is away.
 const REPORT_AGAIN: Duration = Duration::from_millis(250);
+/// How long an agent rests whose model could not be asked; doubles each time.
+const FIRST_REST: Duration = Duration::from_secs(15);
+/// The longest rest.
+const LONGEST_REST: Duration = Duration::from_secs(5 * 60);
 
 /// Runs an agent until it is told to leave, is replaced, or loses Redis.
 pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
@@ -46,9 +56,9 @@ pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
     let incarnation = register(&store, &settings).await?;
     let name = &settings.name;
     tracing::info!(target: "runtime", agent = %name, %incarnation, goal = %settings.goal,
-        role = %settings.role, provider = settings.provider, "Registered");
+        role = %settings.role, provider = %settings.llm.provider, "Registered");
     let Beat::Ok { control, .. } =
-        store.beat(name, incarnation, ttl_ms(&settings), None, "").await?
+        store.beat(name, incarnation, settings.common.lease_ttl_ms(), None, "").await?
     else {
         tracing::warn!(target: "runtime", agent = %name, "Replaced by another process at once");
         return Ok(());
@@ -56,7 +66,9 @@ pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
     let memory = Memory::load(store.memory(name).await?.as_deref(), &control.flushes);
     let link = Link::start(&store, &settings, incarnation, control)?;
     tokio::spawn(signals.obey(link.clone()));
-    let mut worker = Worker { store, settings, incarnation, link, memory };
+    let mind = Mind::new(&store, &settings, incarnation, link.stopped())?;
+    let mut worker =
+        Worker { store, settings, incarnation, link, memory, mind, refusals: 0 };
     worker.run().await;
     worker.leave().await;
     Ok(())
@@ -73,10 +85,11 @@ async fn register(store: &Store, settings: &Agent) -> anyhow::Result<Incarnation
         role: &settings.role,
         goal: &settings.goal,
         spec_hash: &settings.spec_hash,
+        provider: settings.llm.provider.as_str(),
     };
     let deadline = Instant::now() + settings.common.lease_ttl;
     loop {
-        match store.register(&registration, ttl_ms(settings)).await {
+        match store.register(&registration, settings.common.lease_ttl_ms()).await {
             Ok(incarnation) => return Ok(incarnation),
             Err(error) if error.is_transient() && Instant::now() < deadline => {
                 tracing::warn!(target: "runtime", agent = %settings.name, %error, "Cannot register yet");
@@ -116,16 +129,16 @@ impl Signals {
     }
 }
 
-fn ttl_ms(settings: &Agent) -> u64 {
-    u64::try_from(settings.common.lease_ttl.as_millis()).unwrap_or(u64::MAX)
-}
-
 struct Worker {
     store: Store,
     settings: Arc<Agent>,
     incarnation: Incarnation,
     link: Link,
     memory: Memory,
+    /// None for an agent that asks no model.
+    mind: Option<Mind>,
+    /// How often in a row its model could not be asked.
+    refusals: u32,
 }
 
 impl Worker {
@@ -134,7 +147,7 @@ impl Worker {
         while self.link.leaving().is_none() {
             let claim = match next.take() {
                 Some(claim) => claim,
-                None => match self.claim().await {
+                None => match self.next_claim().await {
                     Some(claim) => claim,
                     None => continue,
                 },
@@ -142,23 +155,11 @@ impl Worker {
             match claim {
                 Claim::Granted(grant) => next = self.run_task(*grant).await,
                 Claim::Empty | Claim::Taken => self.link.wait_for_wake(self.settings.cadence).await,
-                Claim::Held(reason) => {
+                Claim::Held { reason, until_us } => {
                     tracing::debug!(target: "runtime", agent = %self.settings.name, reason, "Claims nothing");
-                    self.link.wait_for_wake(self.settings.cadence).await;
+                    self.link.wait_for_wake(self.until(until_us)).await;
                 }
                 Claim::Fenced => self.link.leave(Leaving::Fenced),
-            }
-        }
-    }
-
-    async fn claim(&self) -> Option<Claim> {
-        let agent = &self.settings.name;
-        match self.store.claim(agent, self.incarnation, ttl_ms(&self.settings), None).await {
-            Ok(claim) => Some(claim),
-            Err(error) => {
-                tracing::warn!(target: "runtime", %agent, %error, "Cannot claim");
-                self.link.wait_for_wake(REPORT_AGAIN).await;
-                None
             }
         }
     }
@@ -171,7 +172,15 @@ impl Worker {
         tracing::info!(target: "runtime", %agent, task = %task, epoch = %grant.epoch,
             attempt = grant.attempt, "Acquired lock for task {task}");
         let lost = self.link.begin(&grant);
-        let attempt = Attempt::new(&self.settings, self.incarnation, &grant, self.link.stopped());
+        let attempt = Attempt {
+            store: &self.store,
+            settings: &self.settings,
+            incarnation: self.incarnation,
+            grant: &grant,
+            mind: self.mind.as_ref(),
+            memory: self.memory.lines(),
+            stopped: self.link.stopped(),
+        };
         let finished = tokio::select! {
             biased;
             // Dropping the attempt kills whatever it runs.
@@ -182,64 +191,24 @@ impl Worker {
         self.link.end();
         self.memory.push(&task, &finished);
         self.save_memory().await;
+        self.rest(&finished).await;
         next
     }
 
-    async fn report(&self, grant: &Grant, finished: &Finished) -> Option<Claim> {
-        let (agent, task) = (&self.settings.name, &grant.task);
-        let next = self.link.leaving().is_none().then(|| ttl_ms(&self.settings));
-        let holder = Holder { agent, incarnation: self.incarnation, task, epoch: grant.epoch };
-        let settled = match finished {
-            Finished::Done { artifacts, summary } => {
-                self.insist(async || self.store.complete(holder, artifacts, summary, next).await)
-                    .await
-            }
-            Finished::Failed { error, permanent } => {
-                self.insist(async || self.store.fail(holder, error, *permanent, next).await).await
-            }
-            Finished::Stopped => {
-                let reason = format!("{agent} was stopped");
-                self.insist(async || Ok((self.store.release(holder, &reason).await?, None))).await
-            }
-            Finished::Lost => None,
-        };
-        self.tell(task, finished, settled.as_ref().map(|(settled, _)| *settled));
-        settled.and_then(|(_, next)| next)
-    }
-
-    /// Repeats a report while Redis is away, for as long as the lease may be ours.
-    async fn insist<T>(&self, report: impl AsyncFn() -> Result<T, store::Error>) -> Option<T> {
-        loop {
-            let error = match report().await {
-                Ok(answer) => return Some(answer),
-                Err(error) => error,
-            };
-            tracing::warn!(target: "runtime", agent = %self.settings.name, %error, "Cannot report");
-            if !error.is_transient() || self.link.is_cut_off() {
-                return None;
-            }
-            tokio::time::sleep(REPORT_AGAIN).await;
+    /// An agent whose model cannot be asked would take one task after the other for
+    /// nothing: it waits, longer each time, until that is mended.
+    async fn rest(&mut self, finished: &Finished) {
+        if !matches!(finished, Finished::Held { is_refusal: true, .. }) {
+            self.refusals = 0;
+            return;
         }
-    }
-
-    fn tell(&self, task: &model::TaskId, finished: &Finished, settled: Option<Settled>) {
-        let agent = &self.settings.name;
-        match settled {
-            Some(Settled::Done | Settled::Already) if matches!(finished, Finished::Done { .. }) => {
-                tracing::info!(target: "runtime", %agent, %task, "Task {task} completed");
-            }
-            Some(Settled::Retry | Settled::Failed | Settled::Already | Settled::Done) => {
-                if let Finished::Failed { error, .. } = finished {
-                    tracing::warn!(target: "runtime", %agent, %task, error, "Task {task} failed");
-                }
-            }
-            Some(Settled::Superseded) => tracing::info!(target: "runtime", %agent, %task,
-                "Task {task} changed while it ran; it runs again"),
-            Some(Settled::Released) => {
-                tracing::info!(target: "runtime", %agent, %task, "Task {task} handed back");
-            }
-            Some(Settled::Fenced) | None => tracing::warn!(target: "runtime", %agent, %task,
-                "Task {task} is no longer ours; what it did here does not count"),
+        let pause = FIRST_REST * 2u32.saturating_pow(self.refusals);
+        self.refusals += 1;
+        let until = Instant::now() + pause.min(LONGEST_REST);
+        tracing::warn!(target: "runtime", agent = %self.settings.name, pause = ?pause.min(LONGEST_REST),
+            "Takes no tasks for a while");
+        while self.link.leaving().is_none() && Instant::now() < until {
+            self.link.wait_for_wake(until.saturating_duration_since(Instant::now())).await;
         }
     }
 

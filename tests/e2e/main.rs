@@ -13,6 +13,7 @@ mod bad_input;
 mod directives;
 mod editing;
 mod failing;
+mod llm;
 mod recovery;
 mod scale;
 mod sharing;

@@ -30,6 +30,7 @@ pub(crate) struct Builder {
     env: Vec<(String, String)>,
     children: u32,
     knows_sysg: bool,
+    provider: String,
 }
 
 /// A running fleet. All of its processes are killed on drop.
@@ -48,6 +49,7 @@ pub(crate) fn fleet(instructions: impl Into<String>) -> Builder {
         env: Vec::new(),
         children: 300,
         knows_sysg: true,
+        provider: "offline".to_owned(),
     }
 }
 
@@ -96,6 +98,12 @@ impl Builder {
         self
     }
 
+    /// Who is asked; nobody by default.
+    pub(crate) fn provider(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.provider);
+        self
+    }
+
     /// Writes the project and starts it under systemg.
     pub(crate) async fn start(self) -> Fleet {
         let fleet = self.write().await;
@@ -140,6 +148,8 @@ impl Builder {
             self.lease_ttl,
             "--grace",
             "3",
+            "--llm-provider",
+            &self.provider,
         ];
         if self.knows_sysg {
             exec.extend(["--sysg", sysg.to_str().unwrap()]);

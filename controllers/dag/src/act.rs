@@ -49,6 +49,9 @@ impl<P: Planner> Goals<P> {
                 Step::Record { target, attempts, error, give_up } => {
                     self.record(id, &target, attempts, &error, give_up).await?
                 }
+                Step::Hold { target, attempts, message, until_ms } => {
+                    self.wait(id, seen, &target, attempts, &message, until_ms).await?
+                }
                 Step::Settle(target) => {
                     self.settle(id, &target).await?;
                     Outcome::acted()
@@ -176,7 +179,47 @@ impl<P: Planner> Goals<P> {
             attempts,
             error: Some(error),
             not_before_ms,
+            held: None,
+            means: target.means.clone(),
         };
+        self.store.note_planning(&self.lead, id, kind, &planning).await?;
+        self.memory.of(id, |notes| notes.work = None);
+        Ok(Outcome::acted().again_after(Duration::ZERO))
+    }
+
+    /// Records that planning has to wait. Nothing failed: the attempts stay as they were.
+    async fn wait(
+        &self,
+        id: &GoalId,
+        seen: &Snapshot,
+        target: &Target,
+        attempts: u32,
+        message: &str,
+        until_ms: Option<u64>,
+    ) -> Result<Outcome, Error> {
+        let held = shortened(message, LONGEST_ERROR_CHARS);
+        let known = seen.actual.as_ref().and_then(|goal| plan::held(goal, target));
+        let is_new = known != Some(&held);
+        if is_new {
+            tracing::warn!(goal = %id, held, until_ms, "planning waits");
+        }
+        let now = observe::wall_millis();
+        let retry_ms = u64::try_from(crate::HOLD_RETRY.as_millis()).unwrap_or(u64::MAX);
+        // One that is over though the planner says that it holds is one of unknown end.
+        let until_ms = until_ms.filter(|until| *until > now);
+        let not_before_ms = until_ms.unwrap_or(now.saturating_add(retry_ms)).min(NEVER_MS - 1);
+        let error = seen.actual.as_ref().and_then(|goal| goal.planning.error.clone());
+        let planning = Planning {
+            spec_hash: target.spec_hash.clone(),
+            reparses: target.reparses,
+            attempts,
+            // That of the attempts before, if those still count.
+            error: error.filter(|_| attempts > 0),
+            not_before_ms,
+            held: Some(held),
+            means: target.means.clone(),
+        };
+        let kind = if is_new { "goal-plan-held" } else { "" };
         self.store.note_planning(&self.lead, id, kind, &planning).await?;
         self.memory.of(id, |notes| notes.work = None);
         Ok(Outcome::acted().again_after(Duration::ZERO))

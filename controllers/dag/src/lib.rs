@@ -9,7 +9,12 @@
 //!   [`Planner`] makes one *beside* the passes (`work.rs`), one at a time per goal; a
 //!   later pass puts it in force. Failures are counted in Redis, wait longer each
 //!   time, and end after [`MAX_ATTEMPTS`]; a refusal ends them at once. Then the
-//!   goal shows why, until its declaration changes or somebody writes `REPARSE`.
+//!   goal shows why, until its declaration changes (also who plans it, or for how much)
+//!   or somebody writes `REPARSE`.
+//! - planning that has to wait for a usage limit or a budget is a hold, not a failure:
+//!   it costs no attempt, survives a restart, and is tried again when it is over.
+//! - the goal's budget, its text and whether it is reviewed are noted for those who work
+//!   on it whenever they differ: noting plans nothing again.
 //! - delayed tasks whose time has come are made claimable.
 //! - the status follows from the counts; the reason of a failure names the tasks.
 //! - figures that contradict each other are repaired.
@@ -72,6 +77,9 @@ use work::LateWaker;
 /// second, each with a wake, and one look sees them all.
 const LOOK_GAP: Duration = Duration::from_millis(10);
 
+/// How long a hold whose end nobody knows lasts before planning is tried again.
+pub const HOLD_RETRY: Duration = Duration::from_secs(10);
+
 /// How the controller runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -79,7 +87,8 @@ pub struct Settings {
     pub kit: reconcile::Settings,
     /// How long planning waits after it failed.
     pub planning_backoff: Policy,
-    /// How long one planning may take.
+    /// How long one planning may take, repairs and waiting for a slot included. No pass
+    /// waits for it.
     pub planning_limit: Duration,
     /// How long after a look at a goal's figures the next is due.
     pub drift_check: Duration,
@@ -92,7 +101,7 @@ impl Default for Settings {
         Self {
             kit: reconcile::Settings { pass_timeout, ..reconcile::Settings::default() },
             planning_backoff: Policy { first: Duration::from_secs(5), ..Policy::default() },
-            planning_limit: Duration::from_secs(15 * 60),
+            planning_limit: Duration::from_secs(30 * 60),
             drift_check: Duration::from_secs(10),
         }
     }

@@ -6,10 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use model::goal::Status;
 use model::{GoalId, Role};
-use store::goal::Figures;
+use store::goal::{Figures, Planning};
 use tokio::time::Instant;
 
-use crate::plan::Target;
 use crate::work::Work;
 
 /// One goal's.
@@ -29,12 +28,10 @@ pub(crate) struct Notes {
     pub(crate) diagnosis: Option<Diagnosis>,
 }
 
-/// When planning `target` is tried again after `attempts` failures. On our own
-/// monotonic clock from the first sight on, so that no jump of the wall clock
-/// prolongs the wait.
+/// When planning is tried again after what stands in `of`. On our own monotonic clock
+/// from the first sight on, so that no jump of the wall clock prolongs the wait.
 pub(crate) struct Retry {
-    pub(crate) target: Target,
-    pub(crate) attempts: u32,
+    pub(crate) of: Planning,
     pub(crate) at: Instant,
 }
 
@@ -49,6 +46,8 @@ pub(crate) struct Diagnosis {
 pub(crate) struct Case {
     /// Of the declared agents that have this goal.
     pub(crate) roles: BTreeSet<Role>,
+    /// Whether the goal asks for reviews.
+    pub(crate) review: bool,
     pub(crate) generation: u64,
     pub(crate) status: Status,
 }

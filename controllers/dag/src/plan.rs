@@ -6,12 +6,16 @@
 //! for the very target they were made for, so that a changed declaration or another
 //! `REPARSE` starts over. A crash between accepting a plan and recording its target
 //! costs one more planning, whose plan is then found to be in force already.
+//!
+//! A hold is recorded in the same place. It and the attempts count only for the means
+//! (provider, model, budget) that they came to be with; but which means a plan in force
+//! was made with does not matter, and a change of them alone plans nothing again.
 
 use std::fmt;
 use std::time::Duration;
 
 use model::goal::Counts;
-use store::goal::{Figures, Goal};
+use store::goal::{Figures, Goal, Planning};
 
 /// How often planning may fail for one declaration.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -20,6 +24,14 @@ pub const MAX_ATTEMPTS: u32 = 3;
 /// no attempt before the declaration changes or a person writes `REPARSE`.
 pub const NEVER_MS: u64 = u64::MAX;
 
+/// How often a hold is looked at at least: its end is told by the wall clock, which
+/// somebody may set.
+const HOLD_LOOK: Duration = Duration::from_secs(60);
+
+/// A planner that is at work for so long waits for nothing any more: one that only
+/// finds that the hold goes on has said so by then.
+const HOLD_OVER: Duration = Duration::from_secs(1);
+
 /// What a plan is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -27,6 +39,15 @@ pub(crate) struct Target {
     pub(crate) spec_hash: String,
     /// How many `REPARSE`s it answers.
     pub(crate) reparses: u64,
+    /// What it is made with.
+    pub(crate) means: String,
+}
+
+impl Target {
+    /// Whether a plan made for `other` is one for this, too.
+    fn is_met_by(&self, other: &Self) -> bool {
+        self.spec_hash == other.spec_hash && self.reparses == other.reparses
+    }
 }
 
 impl fmt::Display for Target {
@@ -40,6 +61,12 @@ impl fmt::Display for Target {
 pub(crate) struct Desired {
     pub(crate) spec_hash: String,
     pub(crate) title: String,
+    /// What it is planned with.
+    pub(crate) means: String,
+    pub(crate) budget_micros: Option<u64>,
+    /// For whoever works on it.
+    pub(crate) text: String,
+    pub(crate) review: bool,
 }
 
 /// The planner at work for a goal, as a pass sees it.
@@ -47,6 +74,8 @@ pub(crate) struct Desired {
 pub(crate) struct Seen {
     pub(crate) target: Target,
     pub(crate) progress: Progress,
+    /// How long ago it was set to work.
+    pub(crate) age: Duration,
 }
 
 /// How far the planner is.
@@ -64,6 +93,8 @@ pub(crate) enum Progress {
     Refused(String),
     /// The attempt failed.
     Failed(String),
+    /// It has to wait, until this time where that is known.
+    Held { message: String, until_ms: Option<u64> },
 }
 
 /// All that deciding looks at.
@@ -97,6 +128,8 @@ pub(crate) enum Step {
     Accept { target: Target, settle: bool },
     /// Record a failed attempt: the last one, or one that is repeated after a delay.
     Record { target: Target, attempts: u32, error: String, give_up: bool },
+    /// Record that planning waits, after so many failed attempts.
+    Hold { target: Target, attempts: u32, message: String, until_ms: Option<u64> },
     /// Record that nothing is left of the attempts for some other target.
     Settle(Target),
     /// Recount the goal, because of this.
@@ -124,6 +157,11 @@ impl fmt::Display for Step {
             }
             Self::Record { target, attempts, error, give_up: true } => {
                 write!(f, "give up {target} after {attempts}: {error}")
+            }
+            Self::Hold { target, attempts, message, until_ms } => {
+                write!(f, "hold {target} after {attempts}")?;
+                until_ms.map_or(Ok(()), |until| write!(f, " until {until}"))?;
+                write!(f, ": {message}")
             }
             Self::Settle(target) => write!(f, "settle {target}"),
             Self::Repair(why) => write!(f, "repair: {why}"),
@@ -156,15 +194,34 @@ impl fmt::Display for Plan {
 }
 
 /// What a plan of `goal` would be made for now.
-pub(crate) fn target(goal: &Goal, spec_hash: &str) -> Target {
-    Target { spec_hash: spec_hash.to_owned(), reparses: goal.reparses }
+pub(crate) fn target(goal: &Goal, desired: &Desired) -> Target {
+    Target {
+        spec_hash: desired.spec_hash.clone(),
+        reparses: goal.reparses,
+        means: desired.means.clone(),
+    }
+}
+
+/// What Redis says of planning for `target`, whatever the means.
+fn planning<'g>(goal: &'g Goal, target: &Target) -> Option<&'g Planning> {
+    let planning = &goal.planning;
+    let same = planning.spec_hash == target.spec_hash && planning.reparses == target.reparses;
+    same.then_some(planning)
+}
+
+/// The same, for these means.
+fn so_far<'g>(goal: &'g Goal, target: &Target) -> Option<&'g Planning> {
+    planning(goal, target).filter(|planning| planning.means == target.means)
 }
 
 /// How often planning `target` failed.
 pub(crate) fn attempts(goal: &Goal, target: &Target) -> u32 {
-    let planning = &goal.planning;
-    let same = planning.spec_hash == target.spec_hash && planning.reparses == target.reparses;
-    if same { planning.attempts } else { 0 }
+    so_far(goal, target).map_or(0, |planning| planning.attempts)
+}
+
+/// What planning `target` waits for, though nothing failed.
+pub(crate) fn held<'g>(goal: &'g Goal, target: &Target) -> Option<&'g str> {
+    so_far(goal, target).and_then(|planning| planning.held.as_deref())
 }
 
 /// Whether nothing is tried for `target` any more.
@@ -174,16 +231,20 @@ pub(crate) fn given_up(goal: &Goal, target: &Target) -> bool {
 
 /// Whether the plan in force is not yet the one for `target`.
 fn wanted(goal: &Goal, target: &Target) -> bool {
+    let unfinished = |planning: &Planning| planning.attempts > 0 || planning.held.is_some();
     goal.generation == 0
         || goal.spec_hash != target.spec_hash
         || goal.planning.reparses != target.reparses
-        || attempts(goal, target) > 0
+        || planning(goal, target).is_some_and(unfinished)
 }
 
 /// Whether `target` being served is not what Redis says of planning.
 fn unsettled(goal: &Goal, target: &Target) -> bool {
     let planning = &goal.planning;
-    planning.attempts > 0 || planning.error.is_some() || planning.reparses != target.reparses
+    planning.attempts > 0
+        || planning.error.is_some()
+        || planning.held.is_some()
+        || planning.reparses != target.reparses
 }
 
 /// What to do about one goal.
@@ -198,10 +259,12 @@ pub(crate) fn decide(seen: &Snapshot) -> Plan {
             free(seen.work.as_ref(), None, &mut plan);
         }
         (Some(desired), None) => {
-            plan.steps.push(Step::Note(vec![("title", desired.title.clone())]));
+            let mut fields = vec![("title", desired.title.clone())];
+            follow(desired, (None, "", false), &mut fields);
+            plan.steps.push(Step::Note(fields));
         }
         (Some(desired), Some(goal)) => {
-            let target = target(goal, &desired.spec_hash);
+            let target = target(goal, desired);
             note(seen, desired, goal, &target, &mut plan);
             make(seen, goal, &target, &mut plan);
             if goal.generation > 0 {
@@ -223,11 +286,12 @@ fn note(seen: &Snapshot, desired: &Desired, goal: &Goal, target: &Target, plan: 
         if goal.title != desired.title {
             fields.push(("title", desired.title.clone()));
         }
-        let reason = given_up(goal, target).then(|| why_no_plan(goal));
+        let reason = why_no_plan(seen, goal, target);
         if goal.reason != reason {
             fields.push(("reason", reason.unwrap_or_default()));
         }
     }
+    follow(desired, (goal.budget_micros, &goal.text, goal.review), &mut fields);
     if goal.problem != seen.problem {
         fields.push(("problem", seen.problem.clone().unwrap_or_default()));
     }
@@ -236,15 +300,44 @@ fn note(seen: &Snapshot, desired: &Desired, goal: &Goal, target: &Target, plan: 
     }
 }
 
-fn why_no_plan(goal: &Goal) -> String {
-    let error = goal.planning.error.as_deref().unwrap_or("no reason was given");
-    format!("there is no plan: {error}; change the goal, or write REPARSE to try again")
+/// What follows the declaration at once, whichever plan is in force: budget, text and
+/// review, of which `noted` is known.
+fn follow(
+    desired: &Desired,
+    noted: (Option<u64>, &str, bool),
+    fields: &mut Vec<(&'static str, String)>,
+) {
+    let (budget_micros, text, review) = noted;
+    if budget_micros != desired.budget_micros {
+        let budget = desired.budget_micros.map(|micros| micros.to_string());
+        fields.push(("budget", budget.unwrap_or_default()));
+    }
+    if text != desired.text {
+        fields.push(("text", desired.text.clone()));
+    }
+    if review != desired.review {
+        fields.push(("review", if desired.review { "1" } else { "" }.to_owned()));
+    }
+}
+
+fn why_no_plan(seen: &Snapshot, goal: &Goal, target: &Target) -> Option<String> {
+    if given_up(goal, target) {
+        let error = goal.planning.error.as_deref().unwrap_or("no reason was given");
+        return Some(format!(
+            "there is no plan: {error}; change the goal, or write REPARSE to try again"
+        ));
+    }
+    let at_work = |work: &Seen| work.progress == Progress::Running && work.age > HOLD_OVER;
+    if seen.work.as_ref().is_some_and(at_work) {
+        return None;
+    }
+    held(goal, target).map(|held| format!("planning waits: {held}"))
 }
 
 /// Whether a planner may start; gets rid of one that is not at work for `target`.
 fn free(work: Option<&Seen>, target: Option<&Target>, plan: &mut Plan) -> bool {
     let Some(work) = work else { return true };
-    let asked_for = target == Some(&work.target);
+    let asked_for = target.is_some_and(|target| target.is_met_by(&work.target));
     match &work.progress {
         Progress::Running if asked_for => false,
         Progress::Running => {
@@ -252,8 +345,16 @@ fn free(work: Option<&Seen>, target: Option<&Target>, plan: &mut Plan) -> bool {
             false
         }
         Progress::Stopping => false,
-        Progress::Planned | Progress::Refused(_) | Progress::Failed(_) if asked_for => false,
-        Progress::Stopped | Progress::Planned | Progress::Refused(_) | Progress::Failed(_) => {
+        Progress::Planned | Progress::Refused(_) | Progress::Failed(_) | Progress::Held { .. }
+            if asked_for =>
+        {
+            false
+        }
+        Progress::Stopped
+        | Progress::Planned
+        | Progress::Refused(_)
+        | Progress::Failed(_)
+        | Progress::Held { .. } => {
             plan.steps.push(Step::Discard);
             true
         }
@@ -274,27 +375,43 @@ fn make(seen: &Snapshot, goal: &Goal, target: &Target, plan: &mut Plan) {
             return;
         }
         if seen.hold > Duration::ZERO {
-            plan.again_after = Some(seen.hold);
+            plan.again_after = Some(seen.hold.min(HOLD_LOOK));
         } else {
             plan.steps.push(Step::Start(target.clone()));
         }
-    } else if let Some(work) = seen.work.as_ref().filter(|work| work.target == *target) {
-        let attempts = attempts(goal, target).saturating_add(1);
-        let record = |error: &String, give_up| Step::Record {
+    } else if let Some(work) = seen.work.as_ref().filter(|work| target.is_met_by(&work.target)) {
+        finish(goal, work, plan);
+    }
+}
+
+/// What follows from what the planner left, which was wanted.
+fn finish(goal: &Goal, work: &Seen, plan: &mut Plan) {
+    // Its own target: an attempt counts for the means that it was made with.
+    let target = &work.target;
+    let attempts = attempts(goal, target);
+    let record = |error: &String, give_up| Step::Record {
+        target: target.clone(),
+        attempts: attempts.saturating_add(1),
+        error: error.clone(),
+        give_up,
+    };
+    match &work.progress {
+        Progress::Running | Progress::Stopping | Progress::Stopped => {}
+        Progress::Planned => {
+            let settle = unsettled(goal, target);
+            plan.steps.push(Step::Accept { target: target.clone(), settle });
+        }
+        Progress::Refused(error) => plan.steps.push(record(error, true)),
+        Progress::Failed(error) => {
+            let last = attempts.saturating_add(1) >= MAX_ATTEMPTS;
+            plan.steps.push(record(error, last));
+        }
+        Progress::Held { message, until_ms } => plan.steps.push(Step::Hold {
             target: target.clone(),
             attempts,
-            error: error.clone(),
-            give_up,
-        };
-        match &work.progress {
-            Progress::Running | Progress::Stopping | Progress::Stopped => {}
-            Progress::Planned => {
-                let settle = unsettled(goal, target);
-                plan.steps.push(Step::Accept { target: target.clone(), settle });
-            }
-            Progress::Refused(error) => plan.steps.push(record(error, true)),
-            Progress::Failed(error) => plan.steps.push(record(error, attempts >= MAX_ATTEMPTS)),
-        }
+            message: message.clone(),
+            until_ms: *until_ms,
+        }),
     }
 }
 

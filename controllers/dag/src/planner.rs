@@ -12,6 +12,18 @@ pub trait Planner: Send + Sync + 'static {
     /// # Errors
     /// [`PlanError`] says whether another attempt may go better.
     fn plan(&self, goal: &GoalSpec) -> impl Future<Output = Result<Dag, PlanError>> + Send;
+
+    /// What `goal` is planned with, in words: attempts that failed or wait with other
+    /// means count no more, so that whoever changes them need not ask again. What this
+    /// planner falls back on where the goal says nothing belongs in here, too.
+    fn means(&self, goal: &GoalSpec) -> String {
+        let parts = [
+            goal.provider.map(|provider| provider.to_string()),
+            goal.model.clone(),
+            goal.budget_micros.map(|micros| format!("{micros} micros")),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Why there is no plan.
@@ -31,6 +43,13 @@ pub enum PlanErrorKind {
     Refused,
     /// It may.
     Failed,
+    /// Nothing is wrong, but it cannot be made now: a usage limit, a budget. It costs
+    /// no attempt.
+    Held {
+        /// When it is tried again, in milliseconds since the epoch; every
+        /// [`crate::HOLD_RETRY`] where nobody knows.
+        until_ms: Option<u64>,
+    },
 }
 
 impl PlanError {
@@ -44,5 +63,12 @@ impl PlanError {
     #[must_use]
     pub fn failed(message: impl Into<String>) -> Self {
         Self { kind: PlanErrorKind::Failed, message: message.into() }
+    }
+
+    /// Planning waits, until this time (milliseconds since the epoch) where it is known.
+    /// `message` says for what and, where a person can do something about it, what.
+    #[must_use]
+    pub fn held(message: impl Into<String>, until_ms: Option<u64>) -> Self {
+        Self { kind: PlanErrorKind::Held { until_ms }, message: message.into() }
     }
 }

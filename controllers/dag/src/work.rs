@@ -7,7 +7,7 @@ use model::{Dag, GoalId, GoalSpec};
 use reconcile::Waker;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, Span};
 
@@ -22,6 +22,7 @@ pub(crate) struct Work {
     target: Target,
     task: AbortOnDropHandle<()>,
     result: oneshot::Receiver<Result<Dag, PlanError>>,
+    began: Instant,
     stopped: bool,
     ended: Option<Result<Arc<Dag>, PlanError>>,
 }
@@ -52,7 +53,7 @@ impl Work {
             _ = sender.send(made);
         };
         let task = AbortOnDropHandle::new(tokio::spawn(work.instrument(span)));
-        Self { target, task, result, stopped: false, ended: None }
+        Self { target, task, result, began: Instant::now(), stopped: false, ended: None }
     }
 
     /// Tells the planner to end. It counts as running until it has.
@@ -81,8 +82,11 @@ impl Work {
             Some(Err(PlanError { kind: PlanErrorKind::Failed, message })) => {
                 Progress::Failed(message.clone())
             }
+            Some(Err(PlanError { kind: PlanErrorKind::Held { until_ms }, message })) => {
+                Progress::Held { message: message.clone(), until_ms: *until_ms }
+            }
         };
-        Seen { target: self.target.clone(), progress }
+        Seen { target: self.target.clone(), progress, age: self.began.elapsed() }
     }
 
     /// The plan, once it is made.

@@ -138,6 +138,9 @@ mod tests {
                 cadence: None,
                 provider: None,
                 model: None,
+                tools: Vec::new(),
+                permission_mode: None,
+                environment: Vec::new(),
                 spec_hash: String::new(),
             };
             (name, spec)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentName, GoalId, Role};
+use crate::provider::Provider;
 
 /// One declared agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,9 +28,18 @@ pub struct AgentSpec {
     /// The longest it may wait before it looks for work again without a wake.
     pub cadence: Option<Duration>,
     /// LLM provider, where it is not the run's.
-    pub provider: Option<String>,
+    pub provider: Option<Provider>,
     /// Model, where it is not the provider's default.
     pub model: Option<String>,
+    /// What its model's program may use without asking, in that program's own words:
+    /// `Read`, `Bash(git:*)`. None is none: orch allows nothing by itself.
+    pub tools: Vec<String>,
+    /// The program's permission mode, or its sandbox, where it is not its default:
+    /// `acceptEdits`, `read-only`.
+    pub permission_mode: Option<String>,
+    /// Names of variables of our environment that reach what the agent runs; a `*`
+    /// at the end stands for any rest.
+    pub environment: Vec<String>,
     /// Fingerprint of all of the above: an agent whose process was started with
     /// another one is replaced.
     pub spec_hash: String,

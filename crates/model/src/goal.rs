@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::GoalId;
+use crate::provider::Provider;
 use crate::task::TaskSpec;
 
 /// One declared goal.
@@ -26,14 +27,56 @@ pub struct GoalSpec {
     /// Working folder, relative to the project; `.orch/work/<goal>` where absent.
     pub folder: Option<String>,
     /// LLM provider of its planner, where it is not the run's.
-    pub provider: Option<String>,
+    pub provider: Option<Provider>,
     /// Model of its planner, where it is not the provider's default.
     pub model: Option<String>,
+    /// What all its model calls together may cost, in millionths of a US dollar.
+    pub budget_micros: Option<u64>,
+    /// Whether a builder's task is followed by a review and an integration; see
+    /// [`crate::review`].
+    pub review: bool,
     /// The plan a person pinned, with the ids each task waits for; no model is
-    /// asked where it is present.
+    /// asked where it is present; but see [`Self::tasks_are_fallback`].
     pub tasks: Option<Vec<PinnedTask>>,
-    /// Fingerprint of all of the above. It changes when what is declared changes.
+    /// Whether [`Self::tasks`] pin the plan only where there is no model to ask: where
+    /// the goal's provider is [`Provider::Offline`].
+    pub tasks_are_fallback: bool,
+    /// Fingerprint of what is wanted: of all of the above but the provider, the model
+    /// and the budget, which say how. Where it changes, the goal is planned again.
     pub spec_hash: String,
+}
+
+impl GoalSpec {
+    /// A goal of which nothing but the id is said.
+    #[must_use]
+    pub fn new(id: GoalId) -> Self {
+        Self {
+            id,
+            title: String::new(),
+            text: String::new(),
+            priority: 0,
+            max_attempts: None,
+            timeout_secs: None,
+            folder: None,
+            provider: None,
+            model: None,
+            budget_micros: None,
+            review: false,
+            tasks: None,
+            tasks_are_fallback: false,
+            spec_hash: String::new(),
+        }
+    }
+
+    /// The plan that a person pinned, as far as it is in force for `provider`.
+    #[must_use]
+    pub fn plan_for(&self, provider: Provider) -> Option<&[PinnedTask]> {
+        let counts = match provider {
+            Provider::Offline => true,
+            Provider::Claude | Provider::Codex | Provider::Command => !self.tasks_are_fallback,
+        };
+        self.tasks.as_deref().filter(|_| counts)
+    }
 }
 
 /// A task as a person pinned it.
@@ -145,6 +188,17 @@ mod tests {
         assert_eq!(counts.status(), Status::Active);
         assert_eq!(Counts { running: 0, ..counts }.status(), Status::Failed);
         assert_eq!(Counts { running: 0, ready: 1, ..counts }.status(), Status::Active);
+    }
+
+    #[test]
+    fn fallback_tasks_should_be_the_plan_only_without_a_model() {
+        let mut goal = GoalSpec::new(GoalId::new("g").unwrap());
+        assert_eq!(goal.plan_for(Provider::Offline), None);
+        goal.tasks = Some(Vec::new());
+        assert!(Provider::ALL.into_iter().all(|provider| goal.plan_for(provider).is_some()));
+        goal.tasks_are_fallback = true;
+        let planned = |provider: &Provider| goal.plan_for(*provider).is_some();
+        assert_eq!(Provider::ALL.into_iter().filter(planned).collect::<Vec<_>>(), [Provider::Offline]);
     }
 
     #[test]

@@ -11,12 +11,15 @@ pub mod dag;
 pub mod goal;
 pub mod id;
 pub mod lease;
+pub mod provider;
+pub mod review;
 pub mod task;
 
 pub use agent::AgentSpec;
 pub use dag::Dag;
 pub use goal::GoalSpec;
 pub use id::{AgentName, GoalId, Role, TaskId};
+pub use provider::Provider;
 pub use task::TaskSpec;
 
 use std::collections::BTreeMap;

@@ -56,6 +56,10 @@ pub struct TaskSpec {
     /// How often it may fail; [`DEFAULT_MAX_ATTEMPTS`] where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
+    /// What its model calls may cost, in millionths of a US dollar; only the goal's
+    /// budget counts where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_micros: Option<u64>,
     /// Working folder, relative to the project; that of the goal where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
@@ -78,6 +82,7 @@ impl TaskSpec {
             run: None,
             timeout_secs: None,
             max_attempts: None,
+            budget_micros: None,
             folder: None,
             metadata: BTreeMap::new(),
         }
@@ -166,6 +171,8 @@ pub enum Cause {
     Lose,
     /// The holder handed it back (shutdown, pause).
     Release,
+    /// The holder put another task in front of it.
+    Detour,
     /// A person took it away (`DROP-TASK`).
     Drop,
     /// A person asked for another try of a failed task (`orch retry`).
@@ -176,7 +183,7 @@ pub enum Cause {
 
 impl Cause {
     /// All causes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unblock,
         Self::Block,
         Self::Claim,
@@ -185,6 +192,7 @@ impl Cause {
         Self::Fail,
         Self::Lose,
         Self::Release,
+        Self::Detour,
         Self::Drop,
         Self::Reset,
         Self::Revise,
@@ -202,6 +210,7 @@ impl Cause {
             Self::Fail => "fail",
             Self::Lose => "lose",
             Self::Release => "release",
+            Self::Detour => "detour",
             Self::Drop => "drop",
             Self::Reset => "reset",
             Self::Revise => "revise",
@@ -227,6 +236,8 @@ pub const TRANSITIONS: &[(State, Cause, State)] = &[
     (State::Running, Cause::Fail, State::Failed),
     (State::Running, Cause::Lose, State::Ready),
     (State::Running, Cause::Release, State::Ready),
+    // The other task is READY then: this one is blocked right after.
+    (State::Running, Cause::Detour, State::Ready),
     (State::Running, Cause::Drop, State::Ready),
     // A reset task whose dependencies are not done is blocked again right after.
     (State::Failed, Cause::Reset, State::Ready),

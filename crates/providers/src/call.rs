@@ -229,12 +229,12 @@ pub trait Runner: Sync {
     /// of it behind, also where the future is dropped.
     ///
     /// # Errors
-    /// In words, where it could not be run.
+    /// [`Failure`] where it could not be run; see its conversion from [`process::Error`].
     fn run(
         &self,
         invocation: Invocation,
         request: &Request,
-    ) -> impl Future<Output = Result<Ended, process::Error>> + Send;
+    ) -> impl Future<Output = Result<Ended, Failure>> + Send;
 }
 
 /// Asks once.
@@ -247,24 +247,27 @@ pub async fn call(
     request: &Request,
 ) -> Result<Reply, Failure> {
     let invocation = provider.invocation(request)?;
-    match runner.run(invocation, request).await {
-        Ok(ended) => provider.read(request, &ended),
-        Err(error) => Err(Failure::new(kind_of(&error), chain(&error))),
-    }
+    let ended = runner.run(invocation, request).await?;
+    provider.read(request, &ended)
 }
 
-fn kind_of(error: &process::Error) -> FailureKind {
-    match error {
-        process::Error::Start { source, .. }
-            if source.kind() == std::io::ErrorKind::NotFound
-                || source.kind() == std::io::ErrorKind::PermissionDenied =>
-        {
-            FailureKind::Refused
-        }
-        process::Error::Start { .. }
-        | process::Error::Log { .. }
-        | process::Error::Watch { .. }
-        | process::Error::End { .. } => FailureKind::Failed,
+impl From<process::Error> for Failure {
+    /// A program that is missing or may not be run is [`FailureKind::Refused`].
+    fn from(error: process::Error) -> Self {
+        let unfit = |source: &std::io::Error| {
+            matches!(
+                source.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied
+            )
+        };
+        let kind = match &error {
+            process::Error::Start { source, .. } if unfit(source) => FailureKind::Refused,
+            process::Error::Start { .. }
+            | process::Error::Log { .. }
+            | process::Error::Watch { .. }
+            | process::Error::End { .. } => FailureKind::Failed,
+        };
+        Self::new(kind, chain(&error))
     }
 }
 

@@ -11,8 +11,18 @@
 //! What a model says is data. It is bounded, never given to a shell, and an id in it
 //! counts only where it was offered.
 
+pub mod answers;
+pub mod ask;
 mod call;
+pub mod claude;
+pub mod codex;
+pub mod command;
+mod common;
+pub mod json;
+pub mod limits;
 pub mod offline;
+pub mod prompts;
+pub mod recovery;
 
 pub use call::{
     Failure, FailureKind, Invocation, Limit, Permissions, Provider, Reply, Request, Runner,

@@ -3,6 +3,9 @@
 
 use model::dag::Error as DagError;
 use model::{Dag, GoalSpec, TaskId, TaskSpec};
+use process::Ended;
+
+use crate::call::{Failure, FailureKind, Invocation, Provider, Reply, Request, Step};
 
 /// Its name on the command line and in control files.
 pub const NAME: &str = "offline";
@@ -62,6 +65,49 @@ pub fn block(task: &TaskSpec) -> Result<&str, Refused> {
     task.run.as_deref().ok_or_else(|| Refused::NoBlock { task: task.id.clone() })
 }
 
+/// The provider itself: it refuses every call. Plans that people pinned and shell blocks
+/// need none; see [`plan`] and [`block`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offline;
+
+impl Provider for Offline {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn invocation(&self, request: &Request) -> Result<Invocation, Failure> {
+        Err(refused(request.step))
+    }
+
+    fn read(&self, request: &Request, _ended: &Ended) -> Result<Reply, Failure> {
+        Err(refused(request.step))
+    }
+
+    fn resumable(&self, _id: &str, _log: &str) -> Option<String> {
+        None
+    }
+}
+
+fn refused(step: Step) -> Failure {
+    let (what, instead) = match step {
+        Step::Decompose => (
+            "plans nothing by itself",
+            "write a `#### Tasks` list below the goal in INSTRUCTIONS.md",
+        ),
+        Step::Execute => {
+            ("does nothing by itself", "write a ```sh block below the task in INSTRUCTIONS.md")
+        }
+        Step::Select | Step::Summarise | Step::Review | Step::Recover | Step::Prompt => {
+            ("answers nothing", "do without this step")
+        }
+    };
+    let message = format!(
+        "the offline provider {what}: {instead}, or choose another provider with \
+         --llm-provider or a line `- Provider: claude`"
+    );
+    Failure::new(FailureKind::Refused, message)
+}
+
 #[cfg(test)]
 mod tests {
     use model::GoalId;
@@ -85,7 +131,10 @@ mod tests {
             folder: None,
             provider: None,
             model: None,
+            budget_micros: None,
+            review: false,
             tasks: tasks.map(|tasks| tasks.into_iter().map(pin).collect()),
+            tasks_are_fallback: false,
             spec_hash: String::new(),
         }
     }

@@ -45,6 +45,9 @@ pub struct Registration<'a> {
     pub goal: &'a GoalId,
     /// Fingerprint of the declaration it was started with.
     pub spec_hash: &'a str,
+    /// Which model it asks: while that is held, it is granted only tasks that need none.
+    /// '' and `offline` are no model.
+    pub provider: &'a str,
 }
 
 /// An agent's process as it registered.
@@ -155,7 +158,7 @@ impl Store {
         let r = registration;
         let args = (
             (self.now(), r.agent.as_str(), r.pid, r.host, r.start_time),
-            (r.role.as_str(), r.goal.as_str(), r.spec_hash, ttl_ms.max(1)),
+            (r.role.as_str(), r.goal.as_str(), r.spec_hash, ttl_ms.max(1), r.provider),
         );
         let reply = self.call("register an agent", &script::REGISTER, args).await?;
         Ok(Incarnation(reply.number(0)?))

@@ -141,6 +141,16 @@ impl Store {
         self.now_micros.map_or_else(String::new, |micros| micros.to_string())
     }
 
+    /// The same time as a number: what a reader compares times with that scripts wrote.
+    pub(crate) async fn redis_time(&self) -> Result<u64, Error> {
+        if let Some(micros) = self.now_micros {
+            return Ok(micros);
+        }
+        let (seconds, micros): (u64, u64) =
+            self.ask("ask the server for its time", &redis::cmd("TIME")).await?;
+        Ok(seconds * 1_000_000 + micros)
+    }
+
     /// Runs a script, repeated while Redis is away, and gives its reply.
     pub(crate) async fn call<A: ToRedisArgs>(
         &self,

@@ -64,6 +64,8 @@ impl Difference {
 
 /// The plan in force as it is stored.
 struct InForce {
+    /// How many tasks detours had put into it.
+    inserted: u64,
     nodes: HashMap<String, String>,
     deps: HashMap<String, String>,
 }
@@ -82,6 +84,8 @@ struct Row<'a> {
 struct Staged {
     generation: u64,
     token: u64,
+    /// As in the plan that it is compared with.
+    inserted: u64,
 }
 
 /// What the switch has to be told besides the staged plan.
@@ -119,7 +123,11 @@ impl Store {
         if generation > 0 && difference.is_empty() {
             return Ok(None);
         }
-        let staged = Staged { generation: generation + 1, token: fastrand::u64(..) };
+        let staged = Staged {
+            generation: generation + 1,
+            token: fastrand::u64(..),
+            inserted: in_force.inserted,
+        };
         self.stage(lead, goal, &staged, &rows, &changes.fresh).await?;
         self.switch(lead, goal, &staged, (spec_hash, title), &rows, &changes).await?;
         Ok(Some(difference))
@@ -127,12 +135,15 @@ impl Store {
 
     async fn plan_in_force(&self, goal: &GoalId) -> Result<(u64, InForce), Error> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("HGET").arg(keys::goal(goal)).arg("generation");
+        pipeline.cmd("HMGET").arg(keys::goal(goal)).arg("generation").arg("inserted");
         pipeline.cmd("HGETALL").arg(keys::dag(goal, "nodes"));
         pipeline.cmd("HGETALL").arg(keys::dag(goal, "deps"));
-        let (generation, nodes, deps): (Option<u64>, _, _) =
+        // One transaction, so that no detour falls between them.
+        pipeline.atomic();
+        let ((generation, inserted), nodes, deps): ((Option<u64>, Option<u64>), _, _) =
             self.ask_all("read the plan in force", &pipeline).await?;
-        Ok((generation.unwrap_or(0), InForce { nodes, deps }))
+        let in_force = InForce { inserted: inserted.unwrap_or(0), nodes, deps };
+        Ok((generation.unwrap_or(0), in_force))
     }
 
     async fn reserve(&self, lead: &Lead, goal: &GoalId, dag: Dag) -> Result<Dag, Error> {
@@ -183,6 +194,7 @@ impl Store {
                     row.seq.to_string(),
                     max_attempts(row.spec).to_string(),
                     row.waiting.to_string(),
+                    needs_model(row.spec).to_owned(),
                 ]);
             }
             let reply = self.call("write a plan", &script::DAG_STAGE, args).await?.led()?;
@@ -211,14 +223,15 @@ impl Store {
             .map(|row| {
                 let role = row.spec.role.as_ref().map_or("", Role::as_str);
                 let id = row.spec.id.as_str();
-                json!([id, role, row.spec.priority, row.seq, max_attempts(row.spec)])
+                let (most, llm) = (max_attempts(row.spec), needs_model(row.spec));
+                json!([id, role, row.spec.priority, row.seq, most, llm])
             })
             .collect();
         let args = (
             (self.now(), lead.controller(), lead.epoch().0, goal.as_str(), staged.generation),
             (spec_hash, title, rows.len(), ready.len(), blocked.len()),
             (json!(revised).to_string(), json!(changes.removed).to_string()),
-            (json!(changes.relinked).to_string(), staged.token),
+            (json!(changes.relinked).to_string(), staged.token, staged.inserted),
         );
         let reply = self.call("accept a plan", &script::DAG_ACCEPT, args).await?.led()?;
         match reply.verdict() {
@@ -237,8 +250,13 @@ impl Store {
     }
 }
 
-fn max_attempts(spec: &TaskSpec) -> u32 {
+pub(crate) fn max_attempts(spec: &TaskSpec) -> u32 {
     spec.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS).max(1)
+}
+
+/// '1' where the task needs a model: it has no shell block.
+pub(crate) fn needs_model(spec: &TaskSpec) -> &'static str {
+    if spec.run.is_none() { "1" } else { "" }
 }
 
 fn rows(dag: &Dag) -> Vec<Row<'_>> {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::connection::Store;
 use crate::error::Error;
 use crate::lead::Lead;
-use crate::record::Hash;
+use crate::record::{Fields, Hash};
 use crate::{keys, script};
 
 /// Delayed tasks that one promotion looks at.
@@ -53,6 +53,17 @@ pub struct Goal {
     pub problem: Option<String>,
     /// Whether it is declared now.
     pub declared: bool,
+    /// What is wanted, in prose, as far as whoever works on it is told.
+    pub text: String,
+    /// Whether what builders make is reviewed.
+    pub review: bool,
+    /// What its model calls may cost, in millionths of a US dollar; any where absent.
+    pub budget_micros: Option<u64>,
+    /// What they cost so far.
+    pub cost_micros: u64,
+    /// Until when its tasks may ask no model, as somebody wrote it: ISO 8601, or what
+    /// else a person may have said.
+    pub spending_cap_until: Option<String>,
 }
 
 /// How planning a goal goes; persisted, so that a restart does not start it over.
@@ -68,6 +79,11 @@ pub struct Planning {
     pub error: Option<String>,
     /// No attempt before this time, in milliseconds since the epoch.
     pub not_before_ms: u64,
+    /// Why it waits though nothing failed, such as for a usage limit.
+    pub held: Option<String>,
+    /// With which provider, model and budget the above came to be: it counts for
+    /// those only.
+    pub means: String,
 }
 
 /// The figures from which drift is seen without looking at every task.
@@ -121,7 +137,9 @@ impl Store {
         let mut pipeline = redis::pipe();
         pipeline.cmd("HGETALL").arg(keys::goal(id));
         pipeline.cmd("HGETALL").arg(keys::dag(id, "counts"));
-        let (goal, counts): (HashMap<String, String>, HashMap<String, String>) =
+        pipeline.cmd("HGET").arg(keys::goal_cost(id)).arg("usd_micros");
+        pipeline.cmd("GET").arg(keys::spending_cap(id));
+        let (goal, counts, cost, spending_cap_until): (Fields, Fields, Option<u64>, _) =
             self.ask_all("read a goal", &pipeline).await?;
         let hash = Hash::new(keys::goal(id), goal);
         if hash.is_empty() {
@@ -146,10 +164,17 @@ impl Store {
                 attempts: hash.number("plan_attempts")?,
                 error: hash.some("plan_error"),
                 not_before_ms: hash.number("plan_not_before")?,
+                held: hash.some("plan_held"),
+                means: hash.text("plan_means"),
             },
             difference: hash.some("difference"),
             problem: hash.some("problem"),
             declared: hash.text("declared") != "0",
+            text: hash.text("text"),
+            review: hash.text("review") == "1",
+            budget_micros: hash.parsed("budget", "a number")?,
+            cost_micros: cost.unwrap_or(0),
+            spending_cap_until,
         }))
     }
 
@@ -221,6 +246,8 @@ impl Store {
             ("plan_attempts", planning.attempts.to_string()),
             ("plan_error", planning.error.clone().unwrap_or_default()),
             ("plan_not_before", planning.not_before_ms.to_string()),
+            ("plan_held", planning.held.clone().unwrap_or_default()),
+            ("plan_means", planning.means.clone()),
         ];
         self.note_goal(lead, id, kind, &fields).await
     }

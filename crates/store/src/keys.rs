@@ -26,6 +26,47 @@ pub const EPOCH_FLOOR: &str = "orchestrator:epoch-floor";
 /// Set of the orchestrators that stand by; beside it a string of JSON for each.
 pub const STANDBYS: &str = "orchestrator:standbys";
 
+/// Hash of the model calls under way: holder to `call|goal|incarnation|expires_us|step`.
+pub const LLM_SLOTS: &str = "llm:slots";
+/// Hash of who waits for a slot: holder to `goal|incarnation|since_us|refreshed_us|call`.
+pub const LLM_WAITERS: &str = "llm:waiters";
+/// String: how many slots there were for the last caller.
+pub const LLM_MOST: &str = "llm:most";
+/// Hash of the usage limits: provider to `until_us|strikes|since_us|message`.
+pub const LLM_HOLDS: &str = "llm:holds";
+/// Set of the models whose costs are kept.
+pub const LLM_MODELS: &str = "llm:models";
+
+/// List with at most one token, which says that `holder` should ask for its slot again.
+#[must_use]
+pub fn llm_wake(holder: &str) -> String {
+    format!("llm:wake:{holder}")
+}
+
+/// Hash: what the model calls of a goal used up.
+#[must_use]
+pub fn goal_cost(goal: &GoalId) -> String {
+    format!("goal:{goal}:cost")
+}
+
+/// Hash: what the calls of one model used up.
+#[must_use]
+pub fn model_cost(model: &str) -> String {
+    format!("model:{model}:cost")
+}
+
+/// String: until when a goal's tasks may ask no model.
+#[must_use]
+pub fn spending_cap(goal: &GoalId) -> String {
+    format!("goal:{goal}:spending_cap_until")
+}
+
+/// List of the versions of an agent's instructions as JSON, newest first.
+#[must_use]
+pub fn instructions(agent: &AgentName, goal: &GoalId) -> String {
+    format!("inst:{agent}:{goal}")
+}
+
 /// Hash: status, title, spec_hash, generation, created, finished, reason, ..
 #[must_use]
 pub fn goal(goal: &GoalId) -> String {
@@ -51,7 +92,7 @@ pub fn task_errors(task: &TaskId) -> String {
 }
 
 /// One of an agent's keys: `registered`, `heartbeat`, `memory`, `control`, `inbox`,
-/// `status`, `directives`, `directives:answers`.
+/// `status`, `directives`, `directives:answers`, `cost`.
 #[must_use]
 pub fn agent(agent: &AgentName, part: &str) -> String {
     format!("agent:{agent}:{part}")

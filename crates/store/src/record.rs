@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use crate::error::Error;
 
+/// A hash's fields and values.
+pub(crate) type Fields = HashMap<String, String>;
+
 /// A hash as Redis gave it.
 #[derive(Debug, Default)]
 pub(crate) struct Hash {
@@ -60,4 +63,10 @@ impl Hash {
         self.parsed(field, expected)?
             .ok_or_else(|| Error::malformed(format!("{} {field}", self.key), "", expected))
     }
+}
+
+/// The beginning of `text`, at most `limit` bytes.
+pub(crate) fn shortened(text: &str, limit: usize) -> &str {
+    let end = (0..=limit.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    text.get(..end.unwrap_or(0)).unwrap_or_default()
 }

@@ -12,9 +12,15 @@ pub(crate) const EVENTS_KEPT: u32 = 100_000;
 const ERRORS_KEPT: u32 = 20;
 /// How many answers to directives an agent keeps.
 pub(crate) const ANSWERS_KEPT: u32 = 200;
+/// How many versions of an agent's instructions are kept.
+const INSTRUCTIONS_KEPT: u32 = 20;
 
-const SHARED: [&str; 3] =
-    [include_str!("lua/base.lua"), include_str!("lua/tasks.lua"), include_str!("lua/grant.lua")];
+const SHARED: [&str; 4] = [
+    include_str!("lua/base.lua"),
+    include_str!("lua/tasks.lua"),
+    include_str!("lua/llm.lua"),
+    include_str!("lua/grant.lua"),
+];
 
 /// The model's table of transitions and the limits, as Lua.
 fn constants() -> String {
@@ -35,6 +41,7 @@ fn constants() -> String {
         ("EVENTS_KEPT", EVENTS_KEPT),
         ("ERRORS_KEPT", ERRORS_KEPT),
         ("ANSWERS_KEPT", ANSWERS_KEPT),
+        ("INSTRUCTIONS_KEPT", INSTRUCTIONS_KEPT),
         ("MAX_LOSSES", MAX_LOSSES),
         ("MAX_PRIORITY", MAX_PRIORITY),
         ("DEFAULT_MAX_ATTEMPTS", DEFAULT_MAX_ATTEMPTS),
@@ -68,18 +75,26 @@ scripts! {
     AGENT_STATUS = "agent_status.lua";
     BEAT = "beat.lua";
     BURY = "bury.lua";
+    CANDIDATES = "candidates.lua";
     CLAIM = "claim.lua";
     COMPLETE = "complete.lua";
     DAG_ACCEPT = "dag_accept.lua";
     DAG_RESERVE = "dag_reserve.lua";
     DAG_STAGE = "dag_stage.lua";
     DEREGISTER = "deregister.lua";
+    DETOUR = "detour.lua";
     DIRECTIVE = "directive.lua";
     FAIL = "fail.lua";
     GOAL_NOTE = "goal_note.lua";
     GOAL_ROLLUP = "goal_rollup.lua";
+    INSTRUCTIONS = "instructions.lua";
     LEAD = "lead.lua";
+    LLM_BEGIN = "llm_begin.lua";
+    LLM_END = "llm_end.lua";
+    LLM_LEAVE = "llm_leave.lua";
+    LLM_RENEW = "llm_renew.lua";
     MEMORY = "memory.lua";
+    PARK = "park.lua";
     PROMOTE = "promote.lua";
     REAP = "reap.lua";
     REGISTER = "register.lua";
@@ -95,7 +110,7 @@ mod tests {
 
     #[test]
     fn every_lua_file_should_be_a_script_or_shared() {
-        let shared = ["base.lua", "tasks.lua", "grant.lua"];
+        let shared = ["base.lua", "tasks.lua", "llm.lua", "grant.lua"];
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lua");
         for entry in std::fs::read_dir(folder).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();

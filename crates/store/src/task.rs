@@ -1,21 +1,20 @@
 //! Tasks: claiming, settling and reading them.
 
-use std::collections::HashMap;
+mod detour;
+mod read;
 
 use model::lease::Epoch;
 use model::task::State;
-use model::{AgentName, GoalId, Role, TaskId, TaskSpec};
-use redis::cmd;
+use model::{AgentName, GoalId, TaskId, TaskSpec};
 use serde::Serialize;
 
 use crate::agent::Incarnation;
 use crate::connection::{Reply, Store};
 use crate::error::Error;
-use crate::record::Hash;
-use crate::{keys, script};
+use crate::script;
 
-/// Tasks read in one round trip.
-const READ_CHUNK: usize = 500;
+pub use self::detour::{Detour, DetourKind, Detoured};
+pub use self::read::{Input, Task};
 
 /// The right to run one task, as it was granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +33,35 @@ pub struct Grant {
     pub spec: TaskSpec,
     /// Why the attempt before failed, if one did.
     pub last_error: Option<String>,
+    /// The last errors of the task, newest first, at most five; none before the second attempt.
+    pub errors: Vec<String>,
+    /// The conversation that an attempt began and did not finish.
+    pub session: Option<SessionRecord>,
+    /// How often other tasks were put in front of this one.
+    pub detours: Detours,
+}
+
+/// A conversation with a model, as it was recorded before its first call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SessionRecord {
+    /// Its id, chosen by us.
+    pub session: String,
+    /// With which provider.
+    pub provider: String,
+    /// On which host it can be resumed.
+    pub host: String,
+    /// The log of the call that began it, a path on that host.
+    pub log: String,
+}
+
+/// How often other tasks were put in front of a task, since it was last revised or
+/// retried by a person.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Detours {
+    /// To mend what a review found.
+    pub review: u32,
+    /// To rescue it from a failure.
+    pub recovery: u32,
 }
 
 /// What came of asking for a task.
@@ -43,10 +71,36 @@ pub enum Claim {
     Granted(Box<Grant>),
     /// Nothing to do: the agent now counts as idle and a wake will come.
     Empty,
-    /// Nothing may be claimed now, and why.
-    Held(String),
+    /// Nothing may be claimed now. For tasks that need no model the agent counts as
+    /// idle all the same, unless it is paused.
+    Held {
+        /// Why.
+        reason: String,
+        /// Until when, in microseconds since the epoch, where that is known.
+        until_us: Option<u64>,
+    },
     /// The wanted task is not claimable by this agent.
     Taken,
+    /// A newer incarnation exists, or none: this process must end.
+    Fenced,
+}
+
+/// Among which tasks an agent may choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Candidates {
+    /// These share the highest priority; at least one, best first.
+    Tasks(Vec<(TaskId, TaskSpec)>),
+    /// Nothing may be claimed now, as [`Claim::Held`].
+    Held {
+        /// Why.
+        reason: String,
+        /// Until when, in microseconds since the epoch, where that is known.
+        until_us: Option<u64>,
+    },
+    /// Nothing to do: the agent now counts as idle and a wake will come.
+    Empty,
+    /// It holds a task already: a claim grants that one again.
+    Holding,
     /// A newer incarnation exists, or none: this process must end.
     Fenced,
 }
@@ -64,6 +118,8 @@ pub enum Settled {
     Superseded,
     /// The task was handed back.
     Released,
+    /// The task was handed back and nobody may claim it until a person says so.
+    Parked,
     /// This epoch was settled before: a lost reply.
     Already,
     /// Another incarnation or epoch is current: nothing was changed.
@@ -83,55 +139,6 @@ pub struct Holder<'a> {
     pub epoch: Epoch,
 }
 
-/// One task as it stands.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Task {
-    /// The stored id.
-    pub id: TaskId,
-    /// Whose task.
-    pub goal: GoalId,
-    /// Where it stands.
-    pub status: State,
-    /// What is to be done; absent where the plan does not hold it any more.
-    pub spec: Option<TaskSpec>,
-    /// The priority in force.
-    pub priority: u32,
-    /// Which agents may take it; any where absent.
-    pub role: Option<Role>,
-    /// Who runs it.
-    pub owner: Option<AgentName>,
-    /// When its lease ends unless renewed (ISO 8601).
-    pub lease_expires: Option<String>,
-    /// What the holder last said of it.
-    pub progress: Option<String>,
-    /// What it made, as JSON.
-    pub artifacts: Option<serde_json::Value>,
-    /// Why the last attempt failed.
-    pub last_error: Option<String>,
-    /// Why it stands where it stands.
-    pub reason: Option<String>,
-    /// Not claimable before this time (ISO 8601).
-    pub not_before: Option<String>,
-    /// The last grant.
-    pub epoch: Epoch,
-    /// How many attempts were started.
-    pub attempt: u32,
-    /// How many of them failed, of those that count.
-    pub failures: u32,
-    /// How many of them lost their agent.
-    pub losses: u32,
-    /// How many failures end it.
-    pub max_attempts: u32,
-    /// How many dependencies are not done.
-    pub waiting: u32,
-    /// Of which plan.
-    pub generation: u64,
-    /// When the last attempt started (ISO 8601).
-    pub started: Option<String>,
-    /// When it became DONE or FAILED (ISO 8601).
-    pub finished: Option<String>,
-}
-
 impl Store {
     /// Asks for the best task of the agent's goal and role, or for `wanted`.
     ///
@@ -148,6 +155,31 @@ impl Store {
         let args = (self.now(), agent.as_str(), incarnation.0, ttl_ms.max(1), wanted);
         let reply = self.call("claim a task", &script::CLAIM, args).await?;
         read_claim(&reply)
+    }
+
+    /// The claimable tasks of this agent that share the highest priority, at most
+    /// `most`. Grants nothing.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer or holds something else there.
+    pub async fn candidates(
+        &self,
+        agent: &AgentName,
+        incarnation: Incarnation,
+        most: usize,
+    ) -> Result<Candidates, Error> {
+        let args = (self.now(), agent.as_str(), incarnation.0, most.max(1));
+        let reply = self.call("look for tasks", &script::CANDIDATES, args).await?;
+        Ok(match reply.verdict() {
+            "tasks" => Candidates::Tasks(read_candidates(&reply)?),
+            "held" => {
+                Candidates::Held { reason: reply.word(0).to_owned(), until_us: until(&reply)? }
+            }
+            "empty" => Candidates::Empty,
+            "holding" => Candidates::Holding,
+            "fenced" => Candidates::Fenced,
+            _ => return Err(reply.surprise()),
+        })
     }
 
     /// Reports success, with what was made (JSON list) and a line for people.
@@ -204,8 +236,22 @@ impl Store {
         Ok(read_settled(reply)?.0)
     }
 
-    /// Lets a failed task be tried again, with its attempts counted anew.
-    /// `Err` in the inner result is the state of a task that has not failed;
+    /// Hands a task back whose budget is spent: no attempt is used up, and nobody may
+    /// claim it until its plan is changed or a person retries it.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer; parking again is safe.
+    pub async fn park(&self, holder: Holder<'_>, reason: &str) -> Result<Settled, Error> {
+        let args = (
+            (self.now(), holder.agent.as_str(), holder.incarnation.0),
+            (holder.task.as_str(), holder.epoch.0, reason),
+        );
+        let reply = self.call("park a task", &script::PARK, args).await?;
+        Ok(read_settled(reply)?.0)
+    }
+
+    /// Lets a failed or parked task be tried again, with its attempts, detours and costs
+    /// counted anew. `Err` in the inner result is the state of a task that is neither;
     /// `None` is no such task.
     ///
     /// # Errors
@@ -219,139 +265,6 @@ impl Store {
             word => Ok(Some(Ok(state(word)?))),
         }
     }
-
-    /// The task with this stored id.
-    ///
-    /// # Errors
-    /// [`Error`] where Redis did not answer or holds something else there.
-    pub async fn task(&self, id: &TaskId) -> Result<Option<Task>, Error> {
-        let key = keys::task(id);
-        let fields: HashMap<String, String> =
-            self.ask("read a task", cmd("HGETALL").arg(&key)).await?;
-        let hash = Hash::new(key, fields);
-        if hash.some("status").is_none() {
-            return Ok(None);
-        }
-        let goal: GoalId = hash.required("goal", "a goal id")?;
-        let spec: Option<String> = self
-            .ask("read a task", cmd("HGET").arg(keys::dag(&goal, "nodes")).arg(id.as_str()))
-            .await?;
-        read_task(id.clone(), &hash, spec.as_deref()).map(Some)
-    }
-
-    /// All tasks of a goal's plan, by id.
-    ///
-    /// # Errors
-    /// [`Error`] where Redis did not answer or holds something else there.
-    pub async fn tasks(&self, goal: &GoalId) -> Result<Vec<Task>, Error> {
-        let nodes_key = keys::dag(goal, "nodes");
-        let nodes: HashMap<String, String> =
-            self.ask("read a plan", cmd("HGETALL").arg(&nodes_key)).await?;
-        let mut nodes: Vec<(TaskId, String)> = nodes
-            .into_iter()
-            .map(|(id, spec)| match TaskId::new(id.clone()) {
-                Ok(id) => Ok((id, spec)),
-                Err(_) => Err(Error::malformed(&nodes_key, &id, "task ids")),
-            })
-            .collect::<Result<_, _>>()?;
-        nodes.sort();
-        let mut tasks = Vec::with_capacity(nodes.len());
-        for chunk in nodes.chunks(READ_CHUNK) {
-            let mut pipeline = redis::pipe();
-            for (id, _) in chunk {
-                pipeline.cmd("HGETALL").arg(keys::task(id));
-            }
-            let hashes: Vec<HashMap<String, String>> =
-                self.ask_all("read tasks", &pipeline).await?;
-            for ((id, spec), fields) in chunk.iter().zip(hashes) {
-                let hash = Hash::new(keys::task(id), fields);
-                // Gone since the plan was read, or by hand: the figures show which.
-                if hash.some("status").is_some() {
-                    tasks.push(read_task(id.clone(), &hash, Some(spec))?);
-                }
-            }
-        }
-        Ok(tasks)
-    }
-
-    /// What a task waits for.
-    ///
-    /// # Errors
-    /// [`Error`] where Redis did not answer or holds something else there.
-    pub async fn dependencies(&self, goal: &GoalId, id: &TaskId) -> Result<Vec<TaskId>, Error> {
-        let key = keys::dag(goal, "deps");
-        let list: Option<String> =
-            self.ask("read dependencies", cmd("HGET").arg(&key).arg(id.as_str())).await?;
-        let Some(list) = list else { return Ok(Vec::new()) };
-        serde_json::from_str(&list).map_err(|_| Error::malformed(key, &list, "a list of task ids"))
-    }
-
-    /// The last errors of a task as JSON objects `{agent, attempt, time, error}`,
-    /// newest first.
-    ///
-    /// # Errors
-    /// [`Error`] where Redis did not answer or holds something else there.
-    pub async fn task_errors(&self, id: &TaskId) -> Result<Vec<serde_json::Value>, Error> {
-        let key = keys::task_errors(id);
-        let list: Vec<String> =
-            self.ask("read a task's errors", cmd("LRANGE").arg(&key).arg(0).arg(-1)).await?;
-        list.iter()
-            .map(|text| {
-                serde_json::from_str(text).map_err(|_| Error::malformed(&key, text, "JSON"))
-            })
-            .collect()
-    }
-
-    /// Every stored id that a person may mean by `text`: the stored id itself,
-    /// `<goal>.<text>` of each goal, and `<goal>.<id>` where `<id>` is stored short.
-    ///
-    /// # Errors
-    /// [`Error`] where Redis did not answer.
-    pub async fn find_tasks(&self, text: &str) -> Result<Vec<TaskId>, Error> {
-        let goals = self.goal_ids().await?;
-        let mut candidates: Vec<(TaskId, Option<&GoalId>)> = Vec::new();
-        candidates.extend(TaskId::new(text).ok().map(|id| (id, None)));
-        for goal in &goals {
-            candidates.extend(TaskId::new(format!("{goal}.{text}")).ok().map(|id| (id, None)));
-            let short = text.strip_prefix(goal.as_str()).and_then(|rest| rest.strip_prefix('.'));
-            candidates.extend(short.and_then(|id| TaskId::new(id).ok()).map(|id| (id, Some(goal))));
-        }
-        let mut pipeline = redis::pipe();
-        for (id, _) in &candidates {
-            pipeline.cmd("HMGET").arg(keys::task(id)).arg("goal").arg("status");
-        }
-        if candidates.is_empty() {
-            return Ok(Vec::new());
-        }
-        let found: Vec<(Option<String>, Option<String>)> =
-            self.ask_all("look a task up", &pipeline).await?;
-        let mut ids: Vec<(TaskId, String)> = candidates
-            .into_iter()
-            .zip(found)
-            .filter_map(|((id, of), (goal, status))| {
-                let goal = goal.filter(|_| status.is_some())?;
-                of.is_none_or(|of| goal == of.as_str()).then_some((id, goal))
-            })
-            .collect();
-        ids.sort();
-        ids.dedup();
-        self.in_plans(ids).await
-    }
-
-    /// Those that are in their goal's plan, and not only reserved or staged for one.
-    async fn in_plans(&self, ids: Vec<(TaskId, String)>) -> Result<Vec<TaskId>, Error> {
-        let mut pipeline = redis::pipe();
-        for (id, goal) in &ids {
-            let goal = GoalId::new(goal.as_str())
-                .map_err(|_| Error::malformed(keys::task(id), goal, "a goal id"))?;
-            pipeline.cmd("HEXISTS").arg(keys::dag(&goal, "nodes")).arg(id.as_str());
-        }
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let held: Vec<bool> = self.ask_all("look a task up", &pipeline).await?;
-        Ok(ids.into_iter().zip(held).filter(|(_, held)| *held).map(|((id, _), _)| id).collect())
-    }
 }
 
 fn wants_next(ttl_ms: Option<u64>) -> (&'static str, u64) {
@@ -363,15 +276,24 @@ fn read_claim(reply: &Reply) -> Result<Claim, Error> {
     Ok(match reply.verdict() {
         "granted" => Claim::Granted(Box::new(read_grant(reply)?)),
         "empty" => Claim::Empty,
-        "held" => Claim::Held(reply.word(0).to_owned()),
+        "held" => Claim::Held { reason: reply.word(0).to_owned(), until_us: until(reply)? },
         "taken" => Claim::Taken,
         "fenced" => Claim::Fenced,
         _ => return Err(reply.surprise()),
     })
 }
 
+/// The second word of `held reason until_us`.
+fn until(reply: &Reply) -> Result<Option<u64>, Error> {
+    if reply.word(1).is_empty() { Ok(None) } else { reply.number(1).map(Some) }
+}
+
 fn read_grant(reply: &Reply) -> Result<Grant, Error> {
-    let [task, epoch, attempt, generation, goal, spec, last_error] = reply.rest() else {
+    let [task, epoch, attempt, generation, goal, spec, last_error, resume @ ..] = reply.rest()
+    else {
+        return Err(reply.surprise());
+    };
+    let [session, provider, host, log, errors, review, recovery] = resume else {
         return Err(reply.surprise());
     };
     let surprise = || reply.surprise();
@@ -384,7 +306,32 @@ fn read_grant(reply: &Reply) -> Result<Grant, Error> {
         spec: serde_json::from_str(spec)
             .map_err(|_| Error::malformed(format!("dag:{goal}:nodes {task}"), spec, "a task"))?,
         last_error: Some(last_error).filter(|text| !text.is_empty()).cloned(),
+        errors: serde_json::from_str(errors).map_err(|_| surprise())?,
+        session: Some(session).filter(|text| !text.is_empty()).map(|session| SessionRecord {
+            session: session.clone(),
+            provider: provider.clone(),
+            host: host.clone(),
+            log: log.clone(),
+        }),
+        detours: Detours {
+            review: review.parse().map_err(|_| surprise())?,
+            recovery: recovery.parse().map_err(|_| surprise())?,
+        },
     })
+}
+
+fn read_candidates(reply: &Reply) -> Result<Vec<(TaskId, TaskSpec)>, Error> {
+    reply
+        .rest()
+        .chunks(2)
+        .map(|pair| {
+            let [id, spec] = pair else { return Err(reply.surprise()) };
+            let id = TaskId::new(id.as_str()).map_err(|_| reply.surprise())?;
+            let spec = serde_json::from_str(spec)
+                .map_err(|_| Error::malformed(format!("the plan's {id}"), spec, "a task"))?;
+            Ok((id, spec))
+        })
+        .collect()
 }
 
 fn read_settled(reply: Reply) -> Result<(Settled, Option<Claim>), Error> {
@@ -394,6 +341,7 @@ fn read_settled(reply: Reply) -> Result<(Settled, Option<Claim>), Error> {
         "failed" => Settled::Failed,
         "superseded" => Settled::Superseded,
         "released" => Settled::Released,
+        "parked" => Settled::Parked,
         "already" => Settled::Already,
         "fenced" => Settled::Fenced,
         _ => return Err(reply.surprise()),
@@ -403,37 +351,4 @@ fn read_settled(reply: Reply) -> Result<(Settled, Option<Claim>), Error> {
         [..] => Some(read_claim(&reply.into_next())?),
     };
     Ok((settled, next))
-}
-
-fn read_task(id: TaskId, hash: &Hash, spec: Option<&str>) -> Result<Task, Error> {
-    let spec = spec
-        .map(|text| {
-            serde_json::from_str(text)
-                .map_err(|_| Error::malformed(format!("the plan's {id}"), text, "a task"))
-        })
-        .transpose()?;
-    Ok(Task {
-        goal: hash.required("goal", "a goal id")?,
-        status: hash.required("status", "a task state")?,
-        spec,
-        priority: hash.number("priority")?,
-        role: hash.parsed("role", "a role")?,
-        owner: hash.parsed("owner", "an agent's name")?,
-        lease_expires: hash.some("lease_expires"),
-        progress: hash.some("progress"),
-        artifacts: hash.parsed("artifacts", "JSON")?,
-        last_error: hash.some("last_error"),
-        reason: hash.some("reason"),
-        not_before: hash.some("not_before"),
-        epoch: Epoch(hash.number("epoch")?),
-        attempt: hash.number("attempt")?,
-        failures: hash.number("failures")?,
-        losses: hash.number("losses")?,
-        max_attempts: hash.number("max_attempts")?,
-        waiting: hash.number("waiting")?,
-        generation: hash.number("generation")?,
-        started: hash.some("started"),
-        finished: hash.some("finished"),
-        id,
-    })
 }

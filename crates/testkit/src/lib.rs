@@ -15,12 +15,16 @@
     reason = "a tool of tests: the panic is the report"
 )]
 
+mod llm;
+mod llm_clis;
 mod proxy;
 mod redis_server;
 mod sysg;
 mod tls;
 mod wait;
 
+pub use llm::{Api, Call, LlmServer, Say, Usage};
+pub use llm_clis::{claude_history, installed};
 pub use proxy::{FaultProxy, Mode};
 pub use redis_server::{Options, RedisServer};
 pub use sysg::{Ran, SysgProject, sysg_path};

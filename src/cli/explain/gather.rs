@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use model::task::State;
-use model::{AgentSpec, GoalId, Role, TaskId};
+use model::{AgentSpec, GoalId, Provider, Role, TaskId};
 use serde::{Deserialize, Serialize};
 use store::Store;
 use store::agent::Agent;
+use store::event::Event;
 use store::goal::Goal;
+use store::llm::{Hold, Slots};
 use store::task::Task;
 
-use crate::cli::connect::Session;
+use crate::cli::connect::{Session, variable};
 use crate::cli::{find, logs};
 use crate::paths;
 
@@ -38,6 +41,8 @@ pub(super) struct Worker {
     pub(super) role: Option<Role>,
     /// Whether INSTRUCTIONS.md declares it; absent where that file cannot be read.
     pub(super) declared: Option<bool>,
+    /// Which model it asks, as far as it can be told from here.
+    pub(super) provider: Provider,
 }
 
 /// What stands before a ready task.
@@ -62,10 +67,19 @@ pub(super) struct Attempt {
     pub(super) error: String,
 }
 
+/// An agent gave the task back: neither it nor the task was told to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HandedBack {
+    pub(super) agent: String,
+    pub(super) reason: String,
+}
+
 /// Everything that the explanation follows from.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) now: Timestamp,
+    /// In which times of day are told.
+    pub(super) zone: TimeZone,
     pub(super) task: Task,
     pub(super) goal: Option<Goal>,
     /// The task and what is not done before it.
@@ -81,6 +95,12 @@ pub(super) struct Facts {
     pub(super) log: Option<PathBuf>,
     /// Who completed it.
     pub(super) done_by: Option<String>,
+    /// How its last attempt ended, where an agent gave up on it.
+    pub(super) handed_back: Option<HandedBack>,
+    /// Usage limits in force.
+    pub(super) holds: Vec<Hold>,
+    /// Calls of models under way.
+    pub(super) slots: Slots,
 }
 
 pub(super) async fn gather(session: &Session, text: &str) -> anyhow::Result<Facts> {
@@ -97,8 +117,14 @@ pub(super) async fn gather(session: &Session, text: &str) -> anyhow::Result<Fact
     let errors =
         errors.into_iter().map(|value| serde_json::from_value(value).unwrap_or_default()).collect();
     let done_by = if task.status == State::Done { done_by(store, &task.id).await? } else { None };
+    let handed_back = if task.status == State::Ready && task.reason.is_some() {
+        handed_back(store, &task.id).await?
+    } else {
+        None
+    };
     Ok(Facts {
         now: Timestamp::now(),
+        zone: TimeZone::system(),
         nodes,
         cut,
         workers: workers(store, &session.project, &task.goal).await?,
@@ -106,6 +132,9 @@ pub(super) async fn gather(session: &Session, text: &str) -> anyhow::Result<Fact
         errors,
         log: log(&session.project, &task),
         done_by,
+        handed_back,
+        holds: store.holds().await?,
+        slots: store.slots().await?,
         goal,
         task,
     })
@@ -163,6 +192,7 @@ async fn queue(store: &Store, task: &Task) -> anyhow::Result<Queue> {
 
 async fn workers(store: &Store, project: &Path, goal: &GoalId) -> anyhow::Result<Vec<Worker>> {
     let declared = declared(project);
+    let of_the_run = run_provider();
     let mut workers = Vec::new();
     for agent in store.agents().await? {
         let spec =
@@ -176,11 +206,18 @@ async fn workers(store: &Store, project: &Path, goal: &GoalId) -> anyhow::Result
                 .and_then(|r| r.role.clone())
                 .or_else(|| spec.map(|spec| spec.role.clone())),
             declared: declared.as_ref().map(|_| spec.is_some()),
+            provider: spec.and_then(|spec| spec.provider).unwrap_or(of_the_run),
             agent,
         });
     }
     workers.retain(|worker| worker.goal.as_ref() == Some(goal));
     Ok(workers)
+}
+
+/// Whom an agent asks that does not say: as the environment and `.env` have it.
+fn run_provider() -> Provider {
+    let named = variable("ORCH_LLM_PROVIDER").and_then(|name| name.parse().ok());
+    named.unwrap_or(Provider::Claude)
 }
 
 /// What INSTRUCTIONS.md declares, where it can be read.
@@ -198,10 +235,26 @@ fn log(project: &Path, task: &Task) -> Option<PathBuf> {
 }
 
 async fn done_by(store: &Store, id: &TaskId) -> anyhow::Result<Option<String>> {
-    let events = store.last_events(EVENTS).await?;
-    let last = events
-        .iter()
-        .rev()
-        .find(|event| event.kind == "task-complete" && event.field("task") == id.as_str());
+    let last = last_event(store, id, |event| event.kind == "task-complete").await?;
     Ok(last.map(|event| event.field("agent").to_owned()))
+}
+
+async fn handed_back(store: &Store, id: &TaskId) -> anyhow::Result<Option<HandedBack>> {
+    let last = last_event(store, id, |event| event.kind.starts_with("task-")).await?;
+    Ok(last.filter(|event| event.kind == "task-release").and_then(|event| {
+        let (agent, reason) = (event.field("agent"), event.field("reason"));
+        let told = reason.ends_with(" was stopped") || reason.starts_with("the plan changed");
+        (!told).then(|| HandedBack { agent: agent.to_owned(), reason: reason.to_owned() })
+    }))
+}
+
+/// The last event of a task that is `wanted`, if it is not too long ago.
+async fn last_event(
+    store: &Store,
+    id: &TaskId,
+    wanted: impl Fn(&Event) -> bool,
+) -> anyhow::Result<Option<Event>> {
+    let mut events = store.last_events(EVENTS).await?;
+    let found = events.iter().rposition(|event| event.field("task") == id.as_str() && wanted(event));
+    Ok(found.map(|position| events.swap_remove(position)))
 }

@@ -4,7 +4,10 @@
 //! (pure), [`render`] says it. Only what is not done is followed, so a task at the end of
 //! a long finished chain costs what is left of the chain.
 
+mod blocked;
 mod gather;
+mod llm;
+mod ready;
 mod render;
 #[cfg(test)]
 pub(super) mod tests;
@@ -18,8 +21,9 @@ use super::output::{self, Screen};
 /// Say why a task is not running, or what it is doing
 ///
 /// Blocked: which dependencies are not done, down to the root cause. Ready: what holds it
-/// back, and what each agent that could take it does. Running: who runs it and until when.
-/// Failed: every error. The last line says what happens next, or what to do.
+/// back (a retry's delay, a usage limit, a budget, a slot), and what each agent that could
+/// take it does. Running: who runs it and until when. Failed: every error. The last line
+/// says what happens next, or what to do.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The task's id, as `orch tasks` shows it, or <goal>.<id>

@@ -1,8 +1,11 @@
 //! An explanation as text. Pure.
 
-use super::why::{Candidate, Explanation};
+use model::task::State;
+
+use super::why::{Candidate, Cost, Explanation};
 use crate::cli::tasks::tone;
-use crate::cli::text::{Paint, Tone, fit, paragraph, safe};
+use crate::cli::text::{Paint, Tone, count, fit, paragraph, safe};
+use crate::cli::units::usd;
 
 /// How many failed attempts are told.
 const ERRORS: usize = 5;
@@ -28,6 +31,7 @@ pub(super) fn text(e: &Explanation, width: usize, paint: Paint) -> String {
         paragraph(&mut out, "  ", &text, width);
     }
     errors(&mut out, e, width, paint);
+    model(&mut out, e, width);
     if let Some(artifacts) = &e.artifacts {
         paragraph(&mut out, "  Made: ", &safe(&listed(artifacts)), width);
     }
@@ -39,6 +43,27 @@ pub(super) fn text(e: &Explanation, width: usize, paint: Paint) -> String {
     paragraph(&mut next, "Next: ", &safe(&e.next), width);
     out.push_str(&next.replacen("Next:", &paint.bold("Next:"), 1));
     out
+}
+
+/// What its model calls cost, and the conversation that is gone on with.
+fn model(out: &mut String, e: &Explanation, width: usize) {
+    let Cost { calls, micros, budget_micros, .. } = e.cost;
+    if calls > 0 {
+        // Which of its calls have no price is not recorded with a task.
+        let mut text = if micros == 0 { "?".to_owned() } else { usd(micros) };
+        if let Some(budget) = budget_micros {
+            text.push_str(&format!(" of {}", usd(budget)));
+        }
+        text.push_str(&format!(", {}", count(calls, "call of a model", "calls of models")));
+        paragraph(out, "  Cost: ", &text, width);
+    }
+    if let Some(session) = e.session.as_ref().filter(|_| e.state == State::Ready) {
+        let text = format!(
+            "{}, with {}: an attempt on {} goes on with it, one elsewhere starts anew",
+            session.session, session.provider, session.host
+        );
+        paragraph(out, "  Conversation: ", &safe(&text), width);
+    }
 }
 
 fn listed(artifacts: &serde_json::Value) -> String {

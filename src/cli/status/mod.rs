@@ -3,19 +3,21 @@
 //! What cannot be read of one record is shown as a problem and hides nothing else. Only
 //! Redis itself being away is an error, and under `--watch` not even that.
 
+mod llm;
 mod render;
 mod watch;
 
 pub(crate) use render::since;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use store::agent::Agent;
 use store::event::Event;
-use store::goal::Goal;
 use store::lead::Leader;
 use store::{Error, Store};
 
+use self::llm::{GoalView, LlmView};
 use super::Exit;
 use super::args::{Globals, Output};
 use super::connect::Session;
@@ -28,9 +30,10 @@ const SEARCHED: usize = 1_000;
 
 /// Show goals, agents, controllers and problems
 ///
-/// Goals with their progress; agents with what their process does and which task they
-/// run; controllers with their last pass and what waits longest; which orchestrator leads
-/// and which stand by; problems in the control files. Exits 0 whatever it shows.
+/// Goals with their progress and what they cost; agents with what their process does and
+/// which task they run; model calls under way and usage limits, where there are any;
+/// controllers with their last pass and what waits longest; which orchestrator leads and
+/// which stand by; problems in the control files. Exits 0 whatever it shows.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -48,7 +51,11 @@ pub(crate) struct View {
     pub(crate) at: Timestamp,
     /// Where, without a password.
     pub(crate) redis: String,
-    pub(crate) goals: Vec<Goal>,
+    /// For people: times of day are told in it.
+    #[serde(skip)]
+    pub(crate) zone: TimeZone,
+    pub(crate) goals: Vec<GoalView>,
+    pub(crate) llm: LlmView,
     pub(crate) agents: Vec<Agent>,
     pub(crate) controllers: Vec<ControllerReport>,
     pub(crate) leaders: Vec<Leader>,
@@ -98,7 +105,9 @@ async fn look(session: &Session) -> Result<View, Error> {
     Ok(View {
         at: Timestamp::now(),
         redis: session.target.options.url.to_string(),
+        zone: TimeZone::system(),
         goals,
+        llm: llm::read(store, &mut problems).await?,
         agents,
         controllers,
         leaders,
@@ -123,11 +132,13 @@ async fn directives(store: &Store) -> Result<Vec<Event>, Error> {
     Ok(events.split_off(events.len().saturating_sub(DIRECTIVES)))
 }
 
-async fn goals(store: &Store, problems: &mut Vec<Problem>) -> Result<Vec<Goal>, Error> {
+async fn goals(store: &Store, problems: &mut Vec<Problem>) -> Result<Vec<GoalView>, Error> {
     let mut goals = Vec::new();
     for id in kept(store.goal_ids().await, problems)? {
         let goal = store.goal(&id).await.map(Vec::from_iter);
-        goals.append(&mut kept(goal, problems)?);
+        for goal in kept(goal, problems)? {
+            goals.push(llm::with_cost(store, goal, problems).await?);
+        }
     }
     Ok(goals)
 }

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use model::agent::Phase;
 use model::goal::{Counts, Status};
 use store::agent::Agent;
-use store::goal::Goal;
 use store::lead::Leader;
 
-use super::View;
+use super::llm::GoalView;
+use super::{View, llm};
 use crate::cli::text::{Column, Paint, Table, Tone, bar, count, fit, paragraph, safe, span};
 use crate::report::{ControllerReport, Problem, Severity};
 
@@ -23,13 +23,14 @@ pub(crate) fn text(view: &View, width: usize, paint: Paint) -> String {
     leadership(&mut out, view, width, paint);
     goals(&mut out, view, width, paint);
     agents(&mut out, view, width, paint);
+    llm::section(&mut out, view, width, paint);
     controllers(&mut out, view, width, paint);
     directives(&mut out, view, width, paint);
     problems(&mut out, view, width, paint);
     out
 }
 
-fn heading(out: &mut String, title: &str, paint: Paint) {
+pub(super) fn heading(out: &mut String, title: &str, paint: Paint) {
     out.push('\n');
     out.push_str(&paint.bold(title));
     out.push('\n');
@@ -75,11 +76,12 @@ fn goals(out: &mut String, view: &View, width: usize, paint: Paint) {
         out.push_str("  none yet: declare one under `## Goals` in INSTRUCTIONS.md\n");
     }
     for goal in &view.goals {
-        one_goal(out, goal, view.at, width, paint);
+        one_goal(out, goal, view, width, paint);
     }
 }
 
-fn one_goal(out: &mut String, goal: &Goal, now: Timestamp, width: usize, paint: Paint) {
+fn one_goal(out: &mut String, of: &GoalView, view: &View, width: usize, paint: Paint) {
+    let goal = &of.goal;
     let (done, total) = (goal.counts.done, goal.counts.total());
     let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0);
     let tone = match goal.status {
@@ -111,6 +113,7 @@ fn one_goal(out: &mut String, goal: &Goal, now: Timestamp, width: usize, paint: 
     if let Some(problem) = &goal.problem {
         paragraph(out, "    problem: ", &safe(problem), width);
     }
+    llm::of_goal(out, of, view, width, paint);
     if let Some(difference) = &goal.difference {
         paragraph(out, "    last plan: ", &safe(difference), width);
     }
@@ -119,7 +122,7 @@ fn one_goal(out: &mut String, goal: &Goal, now: Timestamp, width: usize, paint: 
         let mut text = format!("planning failed after {tries}: {error}");
         let due = i64::try_from(goal.planning.not_before_ms).ok();
         let due =
-            due.and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(|due| since(due, now));
+            due.and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(|due| since(due, view.at));
         if let Some(wait) = due.filter(|wait| !wait.is_zero()) {
             text.push_str(&format!("; tried again in {}", span(wait)));
         }
@@ -182,7 +185,7 @@ fn agents(out: &mut String, view: &View, width: usize, paint: Paint) {
             plain(agent.status.restarts.to_string()),
             plain(task.unwrap_or_else(|| "-".to_owned())),
         ]);
-        notes(&mut table, agent, view.at);
+        notes(&mut table, agent, view);
     }
     if table.is_empty() {
         out.push_str("  none yet: declare one under `## Agents` in INSTRUCTIONS.md\n");
@@ -191,8 +194,8 @@ fn agents(out: &mut String, view: &View, width: usize, paint: Paint) {
     }
 }
 
-fn notes(table: &mut Table, agent: &Agent, now: Timestamp) {
-    let status = &agent.status;
+fn notes(table: &mut Table, agent: &Agent, view: &View) {
+    let (status, now) = (&agent.status, view.at);
     if let Some(error) = &status.error {
         table.note(&format!("cannot be started: {error}"), Tone::Bad);
     }
@@ -203,6 +206,9 @@ fn notes(table: &mut Table, agent: &Agent, now: Timestamp) {
     let next = status.next_start.as_ref().and_then(|text| text.parse::<Timestamp>().ok());
     if let Some(wait) = next.map(|next| since(next, now)).filter(|wait| waits && !wait.is_zero()) {
         table.note(&format!("is started again in {}", span(wait)), Tone::Warn);
+    }
+    if llm::waits(view, &agent.name) {
+        table.note("waits for an LLM slot", Tone::Faint);
     }
 }
 

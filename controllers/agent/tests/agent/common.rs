@@ -433,6 +433,9 @@ fn spec(name: &str, hash: &str) -> AgentSpec {
         cadence: None,
         provider: None,
         model: None,
+        tools: Vec::new(),
+        permission_mode: None,
+        environment: Vec::new(),
         spec_hash: hash.to_owned(),
     }
 }

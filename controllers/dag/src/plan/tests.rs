@@ -6,8 +6,18 @@ use super::*;
 
 /// Declared as `h1`.
 fn declared() -> Snapshot {
-    let desired = Desired { spec_hash: "h1".into(), title: "Title".into() };
-    Snapshot { desired: Some(desired), ..Snapshot::default() }
+    Snapshot { desired: Some(desired()), ..Snapshot::default() }
+}
+
+fn desired() -> Desired {
+    Desired {
+        spec_hash: "h1".into(),
+        title: "Title".into(),
+        means: "claude".into(),
+        budget_micros: None,
+        text: String::new(),
+        review: false,
+    }
 }
 
 /// In force: a plan for `h1` of which one task runs.
@@ -29,6 +39,11 @@ fn goal() -> Goal {
         difference: None,
         problem: None,
         declared: true,
+        text: String::new(),
+        review: false,
+        budget_micros: None,
+        cost_micros: 0,
+        spending_cap_until: None,
     }
 }
 
@@ -50,7 +65,14 @@ fn failed(hash: &str, reparses: u64, attempts: u32) -> Planning {
         attempts,
         error: Some("no model".into()),
         not_before_ms: 7,
+        held: None,
+        means: "claude".into(),
     }
+}
+
+fn held(hash: &str, reparses: u64, attempts: u32) -> Planning {
+    let error = (attempts > 0).then(|| "no model".to_owned());
+    Planning { error, held: Some("a limit".into()), ..failed(hash, reparses, attempts) }
 }
 
 fn given_up(hash: &str, reparses: u64, attempts: u32) -> Planning {
@@ -62,7 +84,8 @@ fn seen(goal: Goal) -> Snapshot {
 }
 
 fn at_work(hash: &str, reparses: u64, progress: Progress) -> Option<Seen> {
-    Some(Seen { target: Target { spec_hash: hash.into(), reparses }, progress })
+    let target = Target { spec_hash: hash.into(), reparses, means: "claude".into() };
+    Some(Seen { target, progress, age: Duration::ZERO })
 }
 
 #[track_caller]
@@ -218,6 +241,113 @@ fn draft_should_say_why_it_has_no_plan_as_long_as_that_holds() {
         ("changed since", seen(changed), "note reason=\"\"; start planning h1#0"),
         ("between attempts", Snapshot { hold, ..seen(between) }, "nothing (again in 1s)"),
         ("a plan is in force", seen(plan_in_force), "nothing"),
+    ]);
+}
+
+#[test]
+fn hold_should_cost_no_attempt_and_be_over_in_time() {
+    let limit = |until_ms| Progress::Held { message: "a limit".into(), until_ms };
+    let work = |goal, progress| Snapshot { work: at_work("h1", 0, progress), ..seen(goal) };
+    let plan = |planning, goal: Goal| Goal { planning, ..goal };
+    let waiting = |seconds, goal| Snapshot { hold: Duration::from_secs(seconds), ..seen(goal) };
+    let why = Some("planning waits: a limit".to_owned());
+    let said = |planning| Goal { reason: why.clone(), ..plan(planning, draft()) };
+    let long_at_work = |goal| {
+        let mut seen = work(goal, Progress::Running);
+        seen.work.as_mut().unwrap().age = Duration::from_secs(5);
+        seen
+    };
+    let reparse = Goal { reparses: 1, planning: held("h1", 1, 0), ..goal() };
+    check(&[
+        ("held", work(draft(), limit(Some(9))), "hold h1#0 after 0 until 9: a limit"),
+        (
+            "held after failures",
+            work(plan(failed("h1", 0, 2), draft()), limit(None)),
+            "hold h1#0 after 2: a limit",
+        ),
+        (
+            "waits",
+            waiting(5, plan(held("h1", 0, 0), draft())),
+            "note reason=\"planning waits: a limit\" (again in 5s)",
+        ),
+        ("waits, and says so", waiting(5, said(held("h1", 0, 0))), "nothing (again in 5s)"),
+        ("waits for long", waiting(900, said(held("h1", 0, 2))), "nothing (again in 60s)"),
+        ("is over", seen(said(held("h1", 0, 2))), "start planning h1#0"),
+        ("may go on", work(said(held("h1", 0, 0)), Progress::Running), "nothing"),
+        ("is over for sure", long_at_work(said(held("h1", 0, 0))), "note reason=\"\""),
+        ("planned after it", work(said(held("h1", 0, 0)), Progress::Planned), {
+            "accept and settle h1#0"
+        }),
+        (
+            "failed after it",
+            work(said(held("h1", 0, 1)), Progress::Failed("no".into())),
+            "record failure 2 for h1#0: no",
+        ),
+        ("of a REPARSE", waiting(5, reparse.clone()), "nothing (again in 5s)"),
+        ("of a REPARSE is over", seen(reparse), "start planning h1#1"),
+        ("of what was taken back", seen(plan(held("h2", 0, 0), goal())), "settle h1#0"),
+        ("of another declaration", seen(said(held("h0", 0, 0))), {
+            "note reason=\"\"; start planning h1#0"
+        }),
+    ]);
+}
+
+#[test]
+fn other_means_should_end_a_hold_and_a_refusal_but_plan_nothing_again() {
+    let other = |goal| {
+        let desired = Desired { means: "codex".into(), ..desired() };
+        Snapshot { desired: Some(desired), ..seen(goal) }
+    };
+    let plan = |planning| Goal { planning, ..draft() };
+    let reparse = |planning| Goal { reparses: 1, planning, ..goal() };
+    let at_work = |progress| Snapshot { work: at_work("h1", 0, progress), ..other(draft()) };
+    check(&[
+        ("a plan is in force", other(goal()), "nothing"),
+        ("held", other(plan(held("h1", 0, 0))), "start planning h1#0"),
+        ("given up", other(plan(given_up("h1", 0, 3))), "start planning h1#0"),
+        ("a REPARSE that failed", other(reparse(given_up("h1", 1, 1))), "start planning h1#1"),
+        ("at work with the old ones", at_work(Progress::Running), "nothing"),
+        ("planned with the old ones", at_work(Progress::Planned), "accept the plan for h1#0"),
+    ]);
+    let mut late = at_work(Progress::Failed("no".into()));
+    late.actual = Some(plan(failed("h1", 0, 1)));
+    let plan = decide(&late);
+    let [Step::Record { target, attempts: 2, .. }] = &plan.steps[..] else { panic!("{plan}") };
+    assert_eq!(target.means, "claude");
+}
+
+#[test]
+fn budget_should_be_noted_wherever_it_differs_and_plan_nothing() {
+    let with = |budget_micros, seen: Snapshot| {
+        let desired = Desired { budget_micros, ..desired() };
+        Snapshot { desired: Some(desired), ..seen }
+    };
+    let has = |budget_micros| Goal { budget_micros, ..goal() };
+    check(&[
+        ("new", with(Some(5), declared()), "note title=\"Title\" budget=\"5\""),
+        ("set", with(Some(5), seen(has(None))), "note budget=\"5\""),
+        ("changed", with(Some(6), seen(has(Some(5)))), "note budget=\"6\""),
+        ("removed", with(None, seen(has(Some(5)))), "note budget=\"\""),
+        ("the same", with(Some(5), seen(has(Some(5)))), "nothing"),
+        (
+            "of a draft",
+            with(Some(5), seen(Goal { budget_micros: None, ..draft() })),
+            "note budget=\"5\"; start planning h1#0",
+        ),
+    ]);
+}
+
+#[test]
+fn text_and_review_should_be_noted_wherever_they_differ() {
+    let with = |text: &str, review, seen: Snapshot| {
+        let desired = Desired { text: text.to_owned(), review, ..desired() };
+        Snapshot { desired: Some(desired), ..seen }
+    };
+    let has = |text: &str, review| seen(Goal { text: text.to_owned(), review, ..goal() });
+    check(&[
+        ("new", with("Do", true, declared()), { "note title=\"Title\" text=\"Do\" review=\"1\"" }),
+        ("changed", with("Do", false, has("Did", true)), "note text=\"Do\" review=\"\""),
+        ("the same", with("Do", true, has("Do", true)), "nothing"),
     ]);
 }
 

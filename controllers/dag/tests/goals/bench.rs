@@ -64,7 +64,10 @@ fn bare(id: &str, text: &str) -> GoalSpec {
         folder: None,
         provider: None,
         model: None,
+        budget_micros: None,
+        review: false,
         tasks: None,
+        tasks_are_fallback: false,
         spec_hash: String::new(),
     }
 }
@@ -73,6 +76,11 @@ fn finish(spec: GoalSpec) -> GoalSpec {
     let mut hasher = DefaultHasher::new();
     format!("{spec:?}").hash(&mut hasher);
     GoalSpec { spec_hash: format!("{:016x}", hasher.finish()), ..spec }
+}
+
+/// The same goal, reviewed.
+pub(crate) fn reviewed(spec: GoalSpec) -> GoalSpec {
+    finish(GoalSpec { review: true, ..spec })
 }
 
 fn agent_spec(name: &str, goal: &str) -> AgentSpec {
@@ -86,6 +94,9 @@ fn agent_spec(name: &str, goal: &str) -> AgentSpec {
         cadence: None,
         provider: None,
         model: None,
+        tools: Vec::new(),
+        permission_mode: None,
+        environment: Vec::new(),
         spec_hash: "a".to_owned(),
         name,
     }
@@ -257,6 +268,7 @@ impl Bench {
             role: &role,
             goal: &goal,
             spec_hash: "a",
+            provider: "",
         };
         let incarnation = self.store.register(&registration, TTL_MS).await.unwrap();
         Worker { store: self.store.clone(), name, incarnation }
@@ -290,7 +302,7 @@ impl Worker {
         wait_until("a task", DEADLINE, || async {
             match self.claim().await {
                 Claim::Granted(grant) => Ok(*grant),
-                other @ (Claim::Empty | Claim::Held(_) | Claim::Taken | Claim::Fenced) => {
+                other @ (Claim::Empty | Claim::Held { .. } | Claim::Taken | Claim::Fenced) => {
                     Err(format!("{other:?}"))
                 }
             }

@@ -9,7 +9,9 @@
 )]
 
 mod bench;
+mod holds;
 mod planning;
+mod review;
 mod scripted;
 mod terms;
 mod upkeep;

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use dag_controller::{PlanError, Planner};
 use model::{Dag, GoalId, GoalSpec};
@@ -11,6 +12,8 @@ use tokio::sync::Semaphore;
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     Fail(&'static str),
+    /// For so many milliseconds from then on, where that is known.
+    Hold(&'static str, Option<u64>),
     Panic,
     Hang,
     /// Plans once the gate is opened.
@@ -80,6 +83,11 @@ impl Planner for Scripted {
         tokio::task::yield_now().await;
         match answer {
             Some(Answer::Fail(why)) => return Err(PlanError::failed(why)),
+            Some(Answer::Hold(why, millis)) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+                let until = millis.map(|millis| now.as_millis() as u64 + millis);
+                return Err(PlanError::held(why, until));
+            }
             Some(Answer::Panic) => panic!("as the test wants it"),
             Some(Answer::Hang) => std::future::pending::<()>().await,
             Some(Answer::Wait) => self.1.acquire().await.unwrap().forget(),
@@ -93,6 +101,10 @@ impl Planner for Scripted {
             .iter()
             .flat_map(|task| task.after.iter().map(|dep| (task.spec.id.clone(), dep.clone())))
             .collect();
-        Dag::new(tasks, &edges).map_err(|error| PlanError::refused(error.to_string()))
+        let dag = Dag::new(tasks, &edges).map_err(|error| PlanError::refused(error.to_string()))?;
+        if !goal.review {
+            return Ok(dag);
+        }
+        model::review::with_review(&dag).map_err(|error| PlanError::refused(error.to_string()))
     }
 }

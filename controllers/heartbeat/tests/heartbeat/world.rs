@@ -90,6 +90,9 @@ impl World {
                 cadence: None,
                 provider: None,
                 model: None,
+                tools: Vec::new(),
+                permission_mode: None,
+                environment: Vec::new(),
                 spec_hash: "hash".to_owned(),
                 name: name.clone(),
             };

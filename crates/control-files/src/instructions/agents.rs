@@ -8,6 +8,7 @@ use model::{AgentName, AgentSpec, GoalId, Role};
 
 use super::Context;
 use super::blocks::{Block, Kind};
+use super::permissions;
 use super::settings::{self, Setting, Spot};
 use crate::directives::ack_path;
 use crate::read::resolve;
@@ -40,6 +41,9 @@ enum Key {
     Cadence,
     Provider,
     Model,
+    Tools,
+    PermissionMode,
+    Environment,
 }
 
 const KEYS: &[(&str, Key)] = &[
@@ -52,7 +56,17 @@ const KEYS: &[(&str, Key)] = &[
     ("cadence", Key::Cadence),
     ("provider", Key::Provider),
     ("model", Key::Model),
+    (TOOLS, Key::Tools),
+    ("permission mode", Key::PermissionMode),
+    (ENVIRONMENT, Key::Environment),
 ];
+const TOOLS: &str = "tools";
+const ENVIRONMENT: &str = "environment";
+
+/// Whether the value of `key` may be a list in YAML.
+pub(super) fn takes_list(key: &str) -> bool {
+    key == TOOLS || key == ENVIRONMENT
+}
 
 /// The agent that a heading of the seed's form and the blocks under it declare.
 pub(super) fn from_section(context: &mut Context<'_>, name: Spot, blocks: &[&Block]) -> Raw {
@@ -101,7 +115,8 @@ fn report_deep_agents(context: &mut Context<'_>, blocks: &[&Block]) {
 pub(super) fn check(context: &mut Context<'_>, name: AgentName, raw: Raw) -> Option<Agent> {
     let errors = context.errors();
     let (sorted, _) = settings::sort(context, raw.settings, KEYS, None);
-    let get = |key| sorted.iter().find(|(have, _)| *have == key).map(|(_, setting)| &setting.value);
+    let setting = |key| sorted.iter().find(|(have, _)| *have == key).map(|(_, setting)| setting);
+    let get = |key| setting(key).map(|setting| &setting.value);
     let name_at = raw.name.range;
 
     let goal = goal(context, &name, &name_at, get(Key::Goal));
@@ -114,8 +129,13 @@ pub(super) fn check(context: &mut Context<'_>, name: AgentName, raw: Raw) -> Opt
     let log_level = optional(context, "log level", get(Key::LogLevel), str::parse::<LogLevel>);
     let role = optional(context, "role", get(Key::Role), str::parse::<Role>);
     let cadence = optional(context, "cadence", get(Key::Cadence), settings::duration);
-    let provider = optional(context, "provider", get(Key::Provider), settings::name);
+    let provider = optional(context, "provider", get(Key::Provider), settings::provider);
     let model = optional(context, "model", get(Key::Model), settings::name);
+    let tools = setting(Key::Tools).map(|setting| permissions::tools(context, setting));
+    let permission_mode =
+        get(Key::PermissionMode).and_then(|spot| permissions::mode(context, spot, provider));
+    let environment =
+        setting(Key::Environment).map(|setting| permissions::environment(context, setting));
     if context.errors() > errors {
         return None;
     }
@@ -129,6 +149,9 @@ pub(super) fn check(context: &mut Context<'_>, name: AgentName, raw: Raw) -> Opt
         cadence,
         provider,
         model,
+        tools: tools.unwrap_or_default(),
+        permission_mode,
+        environment: environment.unwrap_or_default(),
         spec_hash: String::new(),
     };
     let goal_at = get(Key::Goal).map_or_else(|| name_at.clone(), |spot| spot.range.clone());

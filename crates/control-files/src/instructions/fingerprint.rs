@@ -13,10 +13,17 @@ pub(super) fn seal_agent(spec: &mut AgentSpec) {
     spec.spec_hash = of(spec);
 }
 
-/// Fills in the fingerprint of a goal.
+/// Fills in the fingerprint of a goal: of what is wanted, not of who plans it and what
+/// that may cost, for nobody changes those to have the work done again.
 pub(super) fn seal_goal(spec: &mut GoalSpec) {
-    spec.spec_hash.clear();
-    spec.spec_hash = of(spec);
+    let wanted = GoalSpec {
+        provider: None,
+        model: None,
+        budget_micros: None,
+        spec_hash: String::new(),
+        ..spec.clone()
+    };
+    spec.spec_hash = of(&wanted);
 }
 
 fn of(spec: &(impl Serialize + std::fmt::Debug)) -> String {

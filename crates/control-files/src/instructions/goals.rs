@@ -16,6 +16,10 @@ use crate::suggest::nearest;
 const TITLE_CHARS: usize = 100;
 /// The level of the headings within a goal's section.
 const PART_LEVEL: usize = 4;
+/// The heading of a plan that a person pins.
+const TASKS: &str = "tasks";
+/// The same for a plan that counts only where there is no model to make one.
+const FALLBACK_TASKS: &str = "tasks without a model";
 
 /// A goal without fault; its text may still come from elsewhere.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ enum Key {
     Folder,
     Provider,
     Model,
+    Budget,
+    Review,
 }
 
 const KEYS: &[(&str, Key)] = &[
@@ -44,6 +50,8 @@ const KEYS: &[(&str, Key)] = &[
     ("folder", Key::Folder),
     ("provider", Key::Provider),
     ("model", Key::Model),
+    ("budget", Key::Budget),
+    ("review", Key::Review),
 ];
 
 /// The blocks of a goal's section, told apart.
@@ -53,6 +61,7 @@ struct Parts<'b> {
     settings: Vec<&'b Block>,
     /// The heading and what stands under it.
     tasks: Option<(Range<usize>, Vec<&'b Block>)>,
+    tasks_are_fallback: bool,
 }
 
 /// The id and the title of a goal's heading: `goal-001` or `goal-001: Title`.
@@ -97,15 +106,23 @@ pub(super) fn check(
         spec.folder = folder(context, spot);
     }
     if let Some(spot) = get(Key::Provider) {
-        spec.provider = settings::value(context, "provider", spot, settings::name);
+        spec.provider = settings::value(context, "provider", spot, settings::provider);
     }
     if let Some(spot) = get(Key::Model) {
         spec.model = settings::value(context, "model", spot, settings::name);
     }
+    if let Some(spot) = get(Key::Budget) {
+        spec.budget_micros = settings::value(context, "budget", spot, settings::budget);
+    }
+    if let Some(spot) = get(Key::Review) {
+        spec.review =
+            settings::value(context, "review", spot, settings::switch).unwrap_or_default();
+    }
+    spec.tasks_are_fallback = parts.tasks_are_fallback;
     let mut roles_at = Vec::new();
     if let Some((heading, blocks)) = parts.tasks {
         let written = tasks::read(context, &blocks);
-        if let Some(pinned) = plan::check(context, &heading, written, &mut roles_at) {
+        if let Some(pinned) = plan::check(context, &heading, written, spec.review, &mut roles_at) {
             spec.tasks = Some(pinned.into_iter().map(|task| inherit(task, &spec)).collect());
         }
     }
@@ -124,7 +141,10 @@ pub(super) fn empty(id: GoalId) -> GoalSpec {
         folder: None,
         provider: None,
         model: None,
+        budget_micros: None,
+        review: false,
         tasks: None,
+        tasks_are_fallback: false,
         spec_hash: String::new(),
     }
 }
@@ -146,18 +166,20 @@ fn parts<'b>(context: &mut Context<'_>, blocks: &[&'b Block]) -> Parts<'b> {
         if let Kind::Heading(PART_LEVEL) = block.kind {
             let range = block.inline.clone().unwrap_or_else(|| block.range.clone());
             let name = settings::normal_key(context.source.slice(&range).trim_end_matches(':'));
-            in_tasks = name == "tasks";
+            in_tasks = name == TASKS || name == FALLBACK_TASKS;
             if in_tasks {
-                if parts.tasks.is_some() {
-                    let help = "put all tasks of the goal under one heading".to_owned();
-                    context.error(&range, "this goal has a second list of tasks", Some(help));
-                }
-                parts.tasks.get_or_insert((range, Vec::new()));
+                begin_tasks(context, &mut parts, range, name == FALLBACK_TASKS);
                 continue;
             }
-            if nearest(&name, ["tasks"]).is_some() {
-                let help = "to pin the plan, write `#### Tasks`".to_owned();
-                context.warning(&range, "this part is taken for prose", Some(help));
+            let help = match nearest(&name, [TASKS, FALLBACK_TASKS]) {
+                Some(FALLBACK_TASKS) => {
+                    "to pin a plan for runs without a model, write `#### Tasks without a model`"
+                }
+                Some(_) => "to pin the plan, write `#### Tasks`",
+                None => "",
+            };
+            if !help.is_empty() {
+                context.warning(&range, "this part is taken for prose", Some(help.to_owned()));
             }
         }
         match (&mut parts.tasks, &block.kind) {
@@ -170,6 +192,27 @@ fn parts<'b>(context: &mut Context<'_>, blocks: &[&'b Block]) -> Parts<'b> {
         }
     }
     parts
+}
+
+/// Takes what follows for the tasks of the goal, where it has none yet.
+fn begin_tasks(
+    context: &mut Context<'_>,
+    parts: &mut Parts<'_>,
+    heading: Range<usize>,
+    are_fallback: bool,
+) {
+    if parts.tasks.is_some() {
+        let help = if parts.tasks_are_fallback == are_fallback {
+            "put all tasks of the goal under one heading"
+        } else {
+            "a goal is planned from `#### Tasks` always, or from `#### Tasks without a model` only \
+             where there is none: keep one of the two"
+        };
+        context.error(&heading, "this goal has a second list of tasks", Some(help.to_owned()));
+        return;
+    }
+    parts.tasks = Some((heading, Vec::new()));
+    parts.tasks_are_fallback = are_fallback;
 }
 
 /// A list is one of settings when some item has a known key; or when all items

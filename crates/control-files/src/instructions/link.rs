@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 
-use model::{AgentName, GoalId, GoalSpec};
+use model::review::{MANAGER, Stage, is_reviewed};
+use model::{AgentName, GoalId, GoalSpec, Provider};
 
 use super::agents::{self, Agent};
 use super::goals::{self, Goal};
@@ -15,9 +16,6 @@ use super::settings::{self, Spot};
 use super::{Context, Parsed, fingerprint};
 use crate::read;
 use crate::suggest::nearest;
-
-/// The role of the agent whose instructions are those of its goal.
-const MANAGER: &str = "manager";
 
 /// Checks everything in `written` and fills in what `parsed` declares.
 pub(super) fn declare(context: &mut Context<'_>, written: Written, parsed: &mut Parsed) {
@@ -128,8 +126,10 @@ fn give_text(
     goals: &mut Vec<Goal>,
     parsed: &mut Parsed,
 ) {
+    let is_planned =
+        |goal: &GoalSpec| Provider::ALL.iter().all(|provider| goal.plan_for(*provider).is_some());
     for goal in
-        goals.iter_mut().filter(|goal| goal.spec.text.is_empty() && goal.spec.tasks.is_none())
+        goals.iter_mut().filter(|goal| goal.spec.text.is_empty() && !is_planned(&goal.spec))
     {
         match text_of(context, agents, &goal.spec.id, parsed) {
             Some(text) => goal.spec.text = text,
@@ -248,7 +248,21 @@ fn report_roles(context: &mut Context<'_>, goal: &Goal, agents: &[Agent], parsed
         }
         return;
     }
-    let tasks = goal.spec.tasks.as_deref().unwrap_or_default();
+    let have = roles.iter().copied().collect::<Vec<_>>().join(", ");
+    let pinned = goal.spec.tasks.as_deref();
+    // What a model plans may well have a builder's task.
+    let reviews = goal.spec.review
+        && (goal.spec.tasks_are_fallback
+            || pinned.is_none_or(|tasks| tasks.iter().any(|task| is_reviewed(&task.spec))));
+    let missing = |stage: &Stage| reviews && !roles.contains(stage.role());
+    for stage in Stage::ALL.into_iter().filter(missing) {
+        let message = format!(
+            "`{id}` is reviewed, but no agent of it has the role `{}`: builders' tasks will wait",
+            stage.role()
+        );
+        context.warning(&goal.at, message, Some(format!("its agents have: {have}")));
+    }
+    let tasks = pinned.unwrap_or_default();
     for (position, at) in &goal.roles_at {
         let Some(role) = tasks.get(*position).and_then(|task| task.spec.role.as_ref()) else {
             continue;
@@ -256,7 +270,6 @@ fn report_roles(context: &mut Context<'_>, goal: &Goal, agents: &[Agent], parsed
         if roles.contains(role.as_str()) {
             continue;
         }
-        let have = roles.iter().copied().collect::<Vec<_>>().join(", ");
         let message =
             format!("no agent of the goal `{id}` has the role `{role}`: this task will wait");
         context.warning(at, message, Some(format!("its agents have: {have}")));

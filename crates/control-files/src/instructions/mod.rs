@@ -26,6 +26,7 @@ mod fingerprint;
 mod goals;
 mod inline;
 mod link;
+mod permissions;
 mod plan;
 mod sections;
 mod settings;

@@ -4,7 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use model::{Dag, TaskId, dag};
+use model::review::with_review;
+use model::{Dag, TaskId, dag, review};
 
 use super::Context;
 use super::tasks::{Task, Written};
@@ -20,6 +21,7 @@ pub(super) fn check(
     context: &mut Context<'_>,
     heading: &Range<usize>,
     written: Written,
+    review: bool,
     roles_at: &mut Vec<(usize, Range<usize>)>,
 ) -> Option<Vec<Task>> {
     let Written { tasks, faulty } = written;
@@ -38,9 +40,16 @@ pub(super) fn check(
         .flat_map(|task| task.after.iter().map(|(id, _)| (task.spec.id.clone(), id.clone())))
         .collect();
     let specs = tasks.iter().map(|task| task.spec.clone()).collect();
-    if let Err(error) = Dag::new(specs, &edges) {
-        let (at, help) = place(&error, &tasks, heading);
-        context.error(&at, error.to_string(), help);
+    let dag = match Dag::new(specs, &edges) {
+        Ok(dag) => dag,
+        Err(error) => {
+            let (at, help) = place(&error, &tasks, heading);
+            context.error(&at, error.to_string(), help);
+            return None;
+        }
+    };
+    if review && let Err(error) = with_review(&dag) {
+        refuse_review(context, &error, &tasks, heading);
         return None;
     }
     let roles = tasks.iter().enumerate();
@@ -79,6 +88,24 @@ fn check_dependencies(context: &mut Context<'_>, tasks: &[Task]) {
             context.error(at, message, Some(help));
         }
     }
+}
+
+fn refuse_review(
+    context: &mut Context<'_>,
+    error: &review::Error,
+    tasks: &[Task],
+    heading: &Range<usize>,
+) {
+    let (at, help) = match error {
+        review::Error::Taken { id, .. } => {
+            let task = tasks.iter().find(|task| task.spec.id == *id);
+            (task.map_or(heading, |task| &task.at), "rename this task, or write `Review: off`")
+        }
+        review::Error::Plan(_) | review::Error::Name(_) => {
+            (heading, "split the goal, or write `Review: off`")
+        }
+    };
+    context.error(at, error.to_string(), Some(help.to_owned()));
 }
 
 fn place(

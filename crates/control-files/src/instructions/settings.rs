@@ -7,6 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use model::Provider;
 use model::task::MAX_PRIORITY;
 
 use super::Context;
@@ -19,6 +20,9 @@ const MAX_SECONDS: u64 = 7 * 24 * 3600;
 const MAX_ATTEMPTS: u32 = 100;
 /// The longest name of a provider or model.
 const MAX_NAME_CHARS: usize = 128;
+/// The highest budget, in US dollars.
+const MAX_DOLLARS: u64 = 1_000_000;
+const MICROS_PER_DOLLAR: u64 = 1_000_000;
 /// The longest key; what is longer before a colon is prose.
 const MAX_KEY_CHARS: usize = 32;
 
@@ -36,6 +40,8 @@ pub(super) struct Setting {
     pub(super) key: String,
     pub(super) key_range: Range<usize>,
     pub(super) value: Spot,
+    /// Its entries, where it was written as a list.
+    pub(super) items: Vec<Spot>,
 }
 
 /// `Log-Level`, `log_level` and `LOG LEVEL` as `log level`.
@@ -104,7 +110,7 @@ pub(super) fn read(text: &str, range: &Range<usize>) -> Option<Setting> {
         return None;
     }
     let value = clean(text, &(range.start + colon + 1..range.end));
-    Some(Setting { key: normal_key(key), key_range, value })
+    Some(Setting { key: normal_key(key), key_range, value, items: Vec::new() })
 }
 
 /// The settings of a list: each item's own, or where the item stands.
@@ -226,7 +232,56 @@ pub(super) fn max_attempts(written: &str) -> Result<u32, String> {
     written.parse().ok().filter(|n| (1..=MAX_ATTEMPTS).contains(n)).ok_or(allowed)
 }
 
-/// The name of a provider or model. It reaches command lines, so it must be one
+/// A sum in US dollars, in millionths: `$5`, `5.50`, `$0.25`, `5 USD`.
+pub(super) fn budget(written: &str) -> Result<u64, String> {
+    let expected = || "write US dollars: $5, 5.50, $0.25 or 5 USD".to_owned();
+    let mut amount = written.trim();
+    let marked = amount.strip_prefix('$');
+    amount = marked.unwrap_or(amount).trim_start();
+    let unit = amount.len().checked_sub(3).and_then(|at| amount.split_at_checked(at));
+    if let Some((number, unit)) = unit
+        && unit.eq_ignore_ascii_case("usd")
+    {
+        amount = number.trim_end();
+    }
+    let (dollars, fraction) = amount.split_once('.').unwrap_or((amount, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(dollars) || !digits(fraction) || fraction.len() > 6 {
+        return Err(expected());
+    }
+    let dollars: u64 = dollars.parse().map_err(|_| expected())?;
+    let micros: u64 = format!("{fraction:0<6}").parse().map_err(|_| expected())?;
+    if dollars > MAX_DOLLARS {
+        return Err(format!("at most ${MAX_DOLLARS} is allowed"));
+    }
+    match dollars * MICROS_PER_DOLLAR + micros {
+        0 => Err("write more than 0; without this line there is no limit".to_owned()),
+        micros => Ok(micros),
+    }
+}
+
+/// `on` or `off`.
+pub(super) fn switch(written: &str) -> Result<bool, String> {
+    match written.to_ascii_lowercase().as_str() {
+        "on" | "yes" | "true" => Ok(true),
+        "off" | "no" | "false" => Ok(false),
+        _ => Err("write on or off".to_owned()),
+    }
+}
+
+/// One of the providers that there are.
+pub(super) fn provider(written: &str) -> Result<Provider, String> {
+    written.parse().map_err(|_| {
+        let words = || Provider::ALL.into_iter().map(Provider::as_str);
+        let known = words().collect::<Vec<_>>().join(", ");
+        match nearest(written, words()) {
+            Some(near) => format!("did you mean `{near}`? There are: {known}"),
+            None => format!("there are: {known}"),
+        }
+    })
+}
+
+/// The name of a model, or a permission mode. It reaches command lines, so it must be one
 /// word that is no flag.
 pub(super) fn name(written: &str) -> Result<String, String> {
     let word = !written.contains(|c: char| c.is_whitespace() || c.is_control());
@@ -273,6 +328,53 @@ mod tests {
         }
         assert_eq!(timeout_secs("1m"), Ok(60));
         assert!(timeout_secs("500ms").is_err());
+    }
+
+    #[test]
+    fn budgets_should_be_read_as_dollars_to_the_micro() {
+        for (text, micros) in [
+            ("$5", 5_000_000),
+            ("5", 5_000_000),
+            ("5.50", 5_500_000),
+            ("$0.25", 250_000),
+            ("$ 5", 5_000_000),
+            ("5 USD", 5_000_000),
+            ("$5usd", 5_000_000),
+            ("0.000001", 1),
+            ("1000000", 1_000_000_000_000),
+        ] {
+            assert_eq!(budget(text), Ok(micros), "{text}");
+        }
+        for text in [
+            "",
+            "$",
+            "USD",
+            "0",
+            "$0.00",
+            "-5",
+            "+5",
+            "5,50",
+            "5.",
+            ".5",
+            "1e3",
+            "€5",
+            "5 EUR",
+            "5$",
+            "1.0000001",
+            "1000001",
+            "99999999999999999999",
+            "ä USD",
+            "äää",
+        ] {
+            assert!(budget(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn providers_should_be_known_or_suggested() {
+        assert_eq!(provider("Claude"), Ok(Provider::Claude));
+        assert!(provider("claud").unwrap_err().starts_with("did you mean `claude`?"));
+        assert!(provider("gemini").unwrap_err().starts_with("there are: claude"));
     }
 
     #[test]

@@ -42,6 +42,7 @@ enum Key {
     Timeout,
     MaxAttempts,
     Artifacts,
+    Budget,
 }
 
 const KEYS: &[(&str, Key)] = &[
@@ -52,6 +53,7 @@ const KEYS: &[(&str, Key)] = &[
     ("timeout", Key::Timeout),
     ("max attempts", Key::MaxAttempts),
     ("artifacts", Key::Artifacts),
+    ("budget", Key::Budget),
 ];
 
 /// The options' names, for telling a group of options from a plain parenthesis.
@@ -150,6 +152,9 @@ fn apply(context: &mut Context<'_>, task: &mut Task, key: Key, spot: &Spot) {
         Key::MaxAttempts => {
             task.spec.max_attempts =
                 settings::value(context, "max attempts", spot, settings::max_attempts);
+        }
+        Key::Budget => {
+            task.spec.budget_micros = settings::value(context, "budget", spot, settings::budget);
         }
         Key::Artifacts => {
             let parts = inline::parts(context, spot);

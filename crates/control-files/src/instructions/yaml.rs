@@ -3,11 +3,11 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use super::Context;
-use super::agents::Raw;
+use super::agents::{self, Raw};
 use super::blocks::Code;
 use super::settings::{Setting, Spot, normal_key};
 
@@ -41,6 +41,13 @@ enum Node {
 
 /// One value: its text as written, where it is a single one.
 enum Value {
+    Single(Scalar),
+    List(Vec<Spanned<Scalar>>),
+    Nested,
+}
+
+/// What has no parts.
+enum Scalar {
     Text(String),
     /// A number, a truth value or nothing: the source has its spelling, which
     /// `001` would lose on the way.
@@ -98,34 +105,78 @@ impl<'de> Deserialize<'de> for Value {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a value")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
+                ScalarVisitor.visit_map(map)?;
                 Ok(Value::Nested)
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Value::Nested)
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(Value::List(items))
             }
-            fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-                Ok(Value::Text(text.to_owned()))
+            fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+                ScalarVisitor.visit_str(text).map(Value::Single)
             }
-            fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
-                Ok(Value::Plain)
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Value, E> {
+                ScalarVisitor.visit_u64(number).map(Value::Single)
             }
-            fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
-                Ok(Value::Plain)
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Value, E> {
+                ScalarVisitor.visit_i64(number).map(Value::Single)
             }
-            fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-                Ok(Value::Plain)
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Value, E> {
+                ScalarVisitor.visit_f64(number).map(Value::Single)
             }
-            fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-                Ok(Value::Plain)
+            fn visit_bool<E: Error>(self, truth: bool) -> Result<Value, E> {
+                ScalarVisitor.visit_bool(truth).map(Value::Single)
             }
-            fn visit_unit<E>(self) -> Result<Value, E> {
-                Ok(Value::Plain)
+            fn visit_unit<E: Error>(self) -> Result<Value, E> {
+                ScalarVisitor.visit_unit().map(Value::Single)
             }
         }
         deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a single value")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Nested)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Nested)
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Text(text.to_owned()))
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Scalar, E> {
+        Ok(Scalar::Plain)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Scalar, E> {
+        Ok(Scalar::Plain)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Scalar, E> {
+        Ok(Scalar::Plain)
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Plain)
+    }
+    fn visit_unit<E>(self) -> Result<Scalar, E> {
+        Ok(Scalar::Plain)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
     }
 }
 
@@ -144,16 +195,16 @@ pub(super) fn agents(context: &mut Context<'_>, code: &Code) -> Vec<Raw> {
             return Vec::new();
         }
     };
-    let mut agents = Vec::new();
+    let mut found = Vec::new();
     for node in document.agents.unwrap_or_default() {
         let place = code.place(offset(&code.text, &node.referenced));
         let entries = match node.value {
             Node::Agent(entries) => entries,
             Node::Other => Vec::new(),
         };
-        agents.extend(agent(context, code, place, entries));
+        found.extend(agent(context, code, place, entries));
     }
-    agents
+    found
 }
 
 fn agent(
@@ -167,25 +218,37 @@ fn agent(
     for (key, value) in entries {
         let key_at = code.place(offset(&code.text, &key.referenced));
         let key_range = key_at..key_at + key.value.len();
-        let at = offset(&code.text, &value.referenced);
-        let length = value.referenced.span().byte_len().and_then(|n| usize::try_from(n).ok());
-        let raw = code.text.get(at..at + length.unwrap_or(0)).unwrap_or_default().trim();
-        let text = match value.value {
-            Value::Text(text) => text,
-            Value::Plain if matches!(raw, "~" | "null" | "Null" | "NULL") => String::new(),
-            Value::Plain => raw.to_owned(),
-            Value::Nested => {
-                let message = format!("`{}` must be a single value", key.value.escape_debug());
-                context.error(&key_range, message, Some("write it as `key: value`".to_owned()));
-                continue;
+        let name_of_key = normal_key(&key.value);
+        let place = &value.referenced;
+        let (value, items) = match &value.value {
+            Value::Single(scalar) => (spot(code, place, scalar), Vec::new()),
+            Value::List(items) if agents::takes_list(&name_of_key) => {
+                let text = String::new();
+                let at = code.place(offset(&code.text, place));
+                let spots = items.iter().map(|item| spot(code, &item.referenced, &item.value));
+                // Where one has parts itself, the whole list is refused.
+                match spots.collect::<Option<Vec<_>>>() {
+                    Some(items) => (Some(Spot { text, range: at..at }), items),
+                    None => (None, Vec::new()),
+                }
             }
+            Value::List(_) | Value::Nested => (None, Vec::new()),
         };
-        let at = code.place(at);
-        let value = Spot { text, range: at..at + raw.len() };
-        if normal_key(&key.value) == "name" {
+        let Some(value) = value else {
+            let written = key.value.escape_debug();
+            let (message, help) = if agents::takes_list(&name_of_key) {
+                let help = format!("write it as `{name_of_key}: [a, b]`");
+                (format!("`{written}` must be a list of single values"), help)
+            } else {
+                (format!("`{written}` must be a single value"), "write it as `key: value`".into())
+            };
+            context.error(&key_range, message, Some(help));
+            continue;
+        };
+        if name_of_key == "name" {
             name = Some(value);
         } else {
-            settings.push(Setting { key: normal_key(&key.value), key_range, value });
+            settings.push(Setting { key: name_of_key, key_range, value, items });
         }
     }
     if name.is_none() {
@@ -193,6 +256,21 @@ fn agent(
         context.error(&(place..place), "this agent has no name", Some(help));
     }
     name.map(|name| Raw { name, settings })
+}
+
+/// A single value and where it stands; `None` for what has parts.
+fn spot(code: &Code, place: &serde_saphyr::Location, scalar: &Scalar) -> Option<Spot> {
+    let at = offset(&code.text, place);
+    let length = place.span().byte_len().and_then(|n| usize::try_from(n).ok());
+    let raw = code.text.get(at..at + length.unwrap_or(0)).unwrap_or_default().trim();
+    let text = match scalar {
+        Scalar::Text(text) => text.clone(),
+        Scalar::Plain if matches!(raw, "~" | "null" | "Null" | "NULL") => String::new(),
+        Scalar::Plain => raw.to_owned(),
+        Scalar::Nested => return None,
+    };
+    let at = code.place(at);
+    Some(Spot { text, range: at..at + raw.len() })
 }
 
 /// The byte in `text` that `location` means.

@@ -9,6 +9,7 @@ local r = registration(agent)
 if r.incarnation ~= ARGV[5] then return {'already'} end
 local task = lose_task_of(agent, now, ARGV[6])
 unset_idle(agent, r.goal, r['cap:role'])
+leave_llm(agent, now)
 call('DEL', 'agent:' .. agent .. ':registered', 'agent:' .. agent .. ':heartbeat')
 -- One that ran nothing may have died with a wake.
 if task == '' then pass_wake(r.goal, r['cap:role']) end

@@ -9,16 +9,14 @@
 local agent, incarnation, id, epoch = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now = clock(ARGV[1])
 local ttl_ms = tonumber(ARGV[9])
-if registration(agent).incarnation ~= incarnation then return {'fenced'} end
-local t = task_of(id)
-local state = standing(t, agent, incarnation, epoch)
-if state == 'fenced' then return {'fenced'} end
-if state == 'already' then return and_next('already', agent, now, ttl_ms, ARGV[8]) end
+local t, state = held_task(agent, incarnation, id, epoch)
+if state ~= 'hold' then return and_next(state, agent, now, ttl_ms, ARGV[8]) end
 
 -- What it grants itself needs no other agent's wake.
 if ARGV[8] == '1' then deferred = {} end
 local key = 'task:' .. id
 call('HSET', key, 'settled', epoch)
+forget_session(id)
 if t.stale == '1' then
   hand_back(t, now, 'release', 'the plan changed while it ran')
   return and_next('superseded', agent, now, ttl_ms, ARGV[8])

@@ -1,10 +1,11 @@
 -- Switches a goal to the staged plan: one decision, however large the plan.
 -- ARGV: now, controller, leader_epoch, goal, generation, spec_hash, title, total,
 --       fresh_ready, fresh_blocked,
---       revised: JSON list of [id, role, priority, seq, max_attempts], tasks whose content changed,
+--       revised: JSON list of [id, role, priority, seq, max_attempts, llm], tasks whose content changed,
 --       removed: JSON list of ids,
 --       relinked: JSON list of ids whose dependencies must be counted anew,
---       token: the one that the plan was staged with
+--       token: the one that the plan was staged with,
+--       inserted: how many tasks detours had inserted when the plan in force was read
 -- Reply: accepted | already (that generation is in force) | stale (another one came between)
 --      | missing (nothing of that size is staged) | fenced
 -- Cost: what changed against the plan in force; a first plan is a few renames.
@@ -12,11 +13,12 @@ if not leads(ARGV[2], ARGV[3]) then return {'fenced'} end
 local now = clock(ARGV[1])
 local goal, generation = ARGV[4], ARGV[5]
 local key, dag = 'goal:' .. goal, 'dag:' .. goal
-local g = fields(key, 'generation', 'spec_hash', 'created')
+local g = fields(key, 'generation', 'spec_hash', 'created', 'inserted')
 if g.generation == generation then
   return {g.spec_hash == ARGV[6] and 'already' or 'stale'}
 end
 if (tonumber(g.generation) or 0) + 1 ~= tonumber(generation) then return {'stale'} end
+if (tonumber(g.inserted) or 0) ~= tonumber(ARGV[15]) then return {'stale'} end
 local stage = dag .. ':stage:'
 if call('GET', stage .. 'token') ~= ARGV[14] then return {'stale'} end
 if call('HLEN', stage .. 'nodes') ~= tonumber(ARGV[8]) then return {'missing'} end
@@ -43,7 +45,10 @@ for _, change in ipairs(revised) do
   local t = task_of(change[1])
   unqueue(t)
   call('HSET', 'task:' .. t.id, 'role', change[2], 'priority', change[3], 'seq', change[4],
-    'max_attempts', change[5], 'generation', generation, 'failures', 0, 'losses', 0)
+    'max_attempts', change[5], 'generation', generation, 'failures', 0, 'losses', 0,
+    'llm', change[6])
+  call('HDEL', 'task:' .. t.id, 'detours_review', 'detours_recovery')
+  forget_session(t.id)
   if t.status == 'running' then
     -- It finishes; its result is then not taken for the new task's.
     call('HSET', 'task:' .. t.id, 'stale', '1')

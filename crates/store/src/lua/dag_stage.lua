@@ -3,7 +3,8 @@
 -- ARGV: controller, leader_epoch, goal, generation, token (one for each plan that is
 --       written), first ('1' or ''), then per task:
 --       id, spec (JSON), deps (JSON), dependents (JSON), fresh ('1': not in the
---       plan in force), role, priority, seq, max_attempts, waiting
+--       plan in force), role, priority, seq, max_attempts, waiting,
+--       llm ('1': needs a model)
 -- Reply: staged | stale (that generation is in force already, or another plan is
 --         being written: a plan is never made of chunks of two) | fenced
 -- Again: the same chunk leaves the same state.
@@ -24,7 +25,16 @@ elseif call('GET', stage .. 'token') ~= token then
   return {'stale'}
 end
 local floor = epoch_floor()
-for i = 7, #ARGV, 10 do
+-- A task that a detour put into the plan since it was read is not fresh: its record is
+-- not to be written over. dag_accept.lua would refuse this plan as well.
+if call('HEXISTS', 'goal:' .. goal, 'inserted') == 1 then
+  for i = 7, #ARGV, 11 do
+    if ARGV[i + 4] == '1' and call('HEXISTS', dag .. ':nodes', ARGV[i]) == 1 then
+      return {'stale'}
+    end
+  end
+end
+for i = 7, #ARGV, 11 do
   local id, role, waiting = ARGV[i], ARGV[i + 5], tonumber(ARGV[i + 9])
   call('HSET', stage .. 'nodes', id, ARGV[i + 1])
   if ARGV[i + 2] ~= '[]' then call('HSET', stage .. 'deps', id, ARGV[i + 2]) end
@@ -35,7 +45,8 @@ for i = 7, #ARGV, 10 do
     local status = waiting == 0 and 'ready' or 'blocked'
     call('HSET', 'task:' .. id, 'goal', goal, 'status', status, 'role', role,
       'priority', ARGV[i + 6], 'seq', ARGV[i + 7], 'max_attempts', ARGV[i + 8],
-      'waiting', waiting, 'generation', generation, 'attempt', 0, 'failures', 0, 'losses', 0)
+      'waiting', waiting, 'generation', generation, 'attempt', 0, 'failures', 0, 'losses', 0,
+      'llm', ARGV[i + 10])
     if floor > 0 then call('HSET', 'task:' .. id, 'epoch', int(floor)) end
     if waiting == 0 then
       local t = {priority = ARGV[i + 6], seq = ARGV[i + 7]}

@@ -17,6 +17,7 @@ if r.task ~= '' then
   end
 end
 unset_idle(agent, r.goal, r['cap:role'])
+leave_llm(agent, now)
 call('DEL', 'agent:' .. agent .. ':registered', 'agent:' .. agent .. ':heartbeat',
   'agent:' .. agent .. ':inbox')
 -- A wake may have reached it after its last look.

@@ -9,22 +9,18 @@
 local agent, incarnation, id, epoch, error = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local now = clock(ARGV[1])
 local ttl_ms = tonumber(ARGV[10])
-if registration(agent).incarnation ~= incarnation then return {'fenced'} end
-local t = task_of(id)
-local state = standing(t, agent, incarnation, epoch)
-if state == 'fenced' then return {'fenced'} end
-if state == 'already' then return and_next('already', agent, now, ttl_ms, ARGV[9]) end
+local t, state = held_task(agent, incarnation, id, epoch)
+if state ~= 'hold' then return and_next(state, agent, now, ttl_ms, ARGV[9]) end
 
 local key = 'task:' .. id
 -- A plan that changed meanwhile starts the count anew.
 local changed = t.stale == '1'
 local failures = changed and 0 or tonumber(t.failures) + 1
 end_lease(t)
-call('HSET', key, 'settled', epoch, 'failures', failures, 'last_error', error)
+call('HSET', key, 'settled', epoch, 'failures', failures)
 call('HDEL', key, 'stale')
-call('LPUSH', key .. ':errors', cjson.encode({
-  agent = agent, attempt = tonumber(t.attempt), time = iso(now), error = error}))
-call('LTRIM', key .. ':errors', 0, ERRORS_KEPT - 1)
+forget_session(id)
+note_error(t, now, agent, error)
 if not changed and (ARGV[7] == '1' or failures >= tonumber(t.max_attempts)) then
   give_up(t, now, agent, error)
   return and_next('failed', agent, now, ttl_ms, ARGV[9])

@@ -5,11 +5,28 @@
 local PROMOTED_PER_CLAIM = 16
 -- The most queue entries that one claim may find out of date.
 local STALE_PER_CLAIM = 16
+-- The most entries of one queue among which tasks are chosen.
+local CHOICE = 64
+-- The most errors that a holder is told.
+local ERRORS_TOLD = 5
+
+local function errors_of(t)
+  local errors = {}
+  if tonumber(t.attempt) > 1 then
+    for i, text in ipairs(call('LRANGE', 'task:' .. t.id .. ':errors', 0, ERRORS_TOLD - 1)) do
+      errors[i] = cjson.decode(text).error
+    end
+  end
+  return json_list(errors)
+end
 
 local function grant_reply(t)
   local spec = call('HGET', 'dag:' .. t.goal .. ':nodes', t.id) or ''
-  local error = call('HGET', 'task:' .. t.id, 'last_error') or ''
-  return {'granted', t.id, t.epoch, t.attempt, t.generation, t.goal, spec, error}
+  local k = fields('task:' .. t.id, 'last_error', 'session', 'session_provider', 'session_host',
+    'session_log', 'detours_review', 'detours_recovery')
+  return {'granted', t.id, t.epoch, t.attempt, t.generation, t.goal, spec, k.last_error,
+    k.session, k.session_provider, k.session_host, k.session_log, errors_of(t),
+    int(tonumber(k.detours_review) or 0), int(tonumber(k.detours_recovery) or 0)}
 end
 
 -- The epoch outgrows the old one and the clock, so that neither a clock that
@@ -46,32 +63,76 @@ local function head(key)
   return nil
 end
 
-local function pick(goal, role)
-  local any, any_score = head('dag:' .. goal .. ':ready')
-  local own, own_score = head('dag:' .. goal .. ':ready:' .. role)
+-- The first entries of one queue that are really READY, at most `most`; with `shell_only`
+-- those that need no model.
+local function heads(key, shell_only, most)
+  local found = {}
+  local entries = call('ZRANGE', key, 0, CHOICE - 1, 'WITHSCORES')
+  for i = 1, #entries, 2 do
+    local t = task_of(entries[i])
+    if t.status ~= 'ready' then
+      call('ZREM', key, t.id)
+    elseif not (shell_only and t.llm == '1') then
+      t.score = tonumber(entries[i + 1])
+      found[#found + 1] = t
+      if #found == most then break end
+    end
+  end
+  return found
+end
+
+local function pick(goal, role, shell_only)
+  local any_key, own_key = 'dag:' .. goal .. ':ready', 'dag:' .. goal .. ':ready:' .. role
+  local any, own, any_score, own_score
+  if shell_only then
+    any, own = heads(any_key, true, 1)[1], heads(own_key, true, 1)[1]
+    any_score, own_score = any and any.score, own and own.score
+  else
+    any, any_score = head(any_key)
+    own, own_score = head(own_key)
+  end
   if any and own then return own_score < any_score and own or any end
   return any or own
 end
 
+-- The task that its registration says the agent runs, where it does.
+local function running_of(agent, r)
+  if r.task == '' then return nil end
+  local t = task_of(r.task)
+  return t.status == 'running' and t.epoch == r.epoch and t.owner == agent and t or nil
+end
+
+local function is_paused(agent)
+  return call('HGET', 'agent:' .. agent .. ':control', 'paused') == '1'
+end
+
+-- Nothing that this agent may claim now: it is idle, for tasks that need no model where
+-- it is `held`. A wake that it got for another task goes on.
+local function nothing_for(agent, r, held)
+  set_idle(agent, r.goal, r['cap:role'], held)
+  if not held then return {'empty'} end
+  pass_wake(r.goal, r['cap:role'], '1')
+  return {'held', held.reason, held.until_us}
+end
+
 local function choose(agent, r, now, ttl_ms, wanted)
-  if r.task ~= '' then
-    local t = task_of(r.task)
-    if t.status == 'running' and t.epoch == r.epoch and t.owner == agent then
-      return grant_reply(t)
-    end
-  end
+  local running = running_of(agent, r)
+  if running then return grant_reply(running) end
   local goal, role = r.goal, r['cap:role']
-  if call('HGET', 'agent:' .. agent .. ':control', 'paused') == '1' then
+  if is_paused(agent) then
     pass_wake(goal, role)
-    return {'held', 'paused'}
+    return {'held', 'paused', ''}
   end
+  local held
   if call('HGET', 'goal:' .. goal, 'status') == 'active' then
     promote(goal, now, PROMOTED_PER_CLAIM)
+    held = held_for(agent, r, now)
     local t
     if wanted == '' then
-      t = pick(goal, role)
+      t = pick(goal, role, held)
     else
       t = task_of(wanted)
+      if held and t.llm == '1' then return nothing_for(agent, r, held) end
       local mine = t.goal == goal and (t.role == '' or t.role == role)
       if not (mine and t.status == 'ready' and call('ZSCORE', ready_key(t), wanted)) then
         return {'taken', wanted}
@@ -82,8 +143,7 @@ local function choose(agent, r, now, ttl_ms, wanted)
       return grant(t, now, agent, r.incarnation, ttl_ms)
     end
   end
-  set_idle(agent, goal, role)
-  return {'empty'}
+  return nothing_for(agent, r, held)
 end
 
 -- Grants `agent` a task: the one it already holds, else `wanted`, else the best
@@ -95,24 +155,11 @@ local function claim_for(agent, r, now, ttl_ms, wanted)
   return reply
 end
 
-local function registration(agent)
-  return fields('agent:' .. agent .. ':registered', 'incarnation', 'goal', 'cap:role', 'task',
-    'epoch')
-end
-
--- What a holder may do with `t`: 'hold' it, 'already' settled it under this
--- very epoch, or it is 'fenced'.
-local function standing(t, agent, incarnation, epoch)
-  if t.settled == epoch then return 'already' end
-  local holds = t.status == 'running' and t.owner == agent and t.epoch == epoch
-    and t.incarnation == incarnation
-  return holds and 'hold' or 'fenced'
-end
-
--- The tail of complete and fail: what came of it, then the next grant, if asked.
+-- The tail of complete and fail: what came of it, then the next grant, if asked and not
+-- fenced.
 local function and_next(result, agent, now, ttl_ms, wants_next)
   local reply = {result}
-  if wants_next == '1' then
+  if wants_next == '1' and result ~= 'fenced' then
     for _, value in ipairs(claim_for(agent, registration(agent), now, ttl_ms, '')) do
       reply[#reply + 1] = value
     end

@@ -3,9 +3,7 @@
 -- Reply: released | already | fenced
 local agent, incarnation, id, epoch = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now = clock(ARGV[1])
-if registration(agent).incarnation ~= incarnation then return {'fenced'} end
-local t = task_of(id)
-local state = standing(t, agent, incarnation, epoch)
+local t, state = held_task(agent, incarnation, id, epoch)
 if state ~= 'hold' then return {state} end
 call('HSET', 'task:' .. id, 'settled', epoch)
 hand_back(t, now, 'release', ARGV[6])

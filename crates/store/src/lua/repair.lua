@@ -22,7 +22,7 @@ local NUMBERS = {'priority', 'seq', 'max_attempts', 'waiting', 'attempt', 'failu
 local function defaults(spec)
   return {role = type(spec.role) == 'string' and spec.role or '', priority = spec.priority or 0,
     seq = 0, max_attempts = spec.max_attempts or DEFAULT_MAX_ATTEMPTS, waiting = 1, attempt = 0,
-    failures = 0, losses = 0, generation = generation}
+    failures = 0, losses = 0, generation = generation, llm = spec.run and '' or '1'}
 end
 
 -- The task's own record is gone, as after a deletion by hand: it starts anew, above

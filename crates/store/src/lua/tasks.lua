@@ -5,7 +5,7 @@
 local function task_of(id)
   local t = fields('task:' .. id, 'goal', 'status', 'owner', 'incarnation', 'epoch', 'attempt',
     'failures', 'losses', 'role', 'priority', 'seq', 'max_attempts', 'waiting', 'generation',
-    'settled', 'stale', 'not_before')
+    'settled', 'stale', 'not_before', 'llm')
   t.id = id
   return t
 end
@@ -46,22 +46,25 @@ local function push_inbox(agent, token)
   if call('LLEN', inbox) == 0 then call('RPUSH', inbox, token) end
 end
 
-local function set_idle(agent, goal, role)
-  local member = agent .. '|' .. role
-  call('SADD', 'dag:' .. goal .. ':idle', member)
-  call('SADD', 'dag:' .. goal .. ':idle:' .. role, member)
-end
-
+-- Who is idle stands in one of two sets: `idle-shell` holds agents that may only
+-- take tasks which need no model, as while their provider is held.
 local function unset_idle(agent, goal, role)
   local member = agent .. '|' .. role
-  call('SREM', 'dag:' .. goal .. ':idle', member)
-  call('SREM', 'dag:' .. goal .. ':idle:' .. role, member)
+  for _, set in ipairs({':idle', ':idle-shell'}) do
+    call('SREM', 'dag:' .. goal .. set, member)
+    call('SREM', 'dag:' .. goal .. set .. ':' .. role, member)
+  end
 end
 
--- Wakes one idle agent that may take a task of this role ('' is any).
--- Returns whether there was one.
-local function wake_one(goal, role)
-  local all = 'dag:' .. goal .. ':idle'
+local function set_idle(agent, goal, role, shell_only)
+  unset_idle(agent, goal, role)
+  local member = agent .. '|' .. role
+  local all = 'dag:' .. goal .. (shell_only and ':idle-shell' or ':idle')
+  call('SADD', all, member)
+  call('SADD', all .. ':' .. role, member)
+end
+
+local function wake_from(all, role)
   local member = call('SPOP', role == '' and all or (all .. ':' .. role))
   if not member then return false end
   local agent, own = string.match(member, '^(.*)|(.*)$')
@@ -71,28 +74,36 @@ local function wake_one(goal, role)
   return true
 end
 
+-- Wakes one idle agent that may take a task of this role ('' is any); `llm` is '1'
+-- where the task needs a model. Returns whether there was one.
+local function wake_one(goal, role, llm)
+  return wake_from('dag:' .. goal .. ':idle', role)
+    or (llm ~= '1' and wake_from('dag:' .. goal .. ':idle-shell', role))
+end
+
 -- Wakes that wait until the script knows which task it grants itself: nobody
 -- is woken for that one. nil where it grants none.
 local deferred
 
 local function wake_for(t)
-  if deferred then deferred[#deferred + 1] = t else wake_one(t.goal, t.role) end
+  if deferred then deferred[#deferred + 1] = t else wake_one(t.goal, t.role, t.llm) end
 end
 
 local function wake_deferred(granted)
   local tasks = deferred or {}
   deferred = nil
   for _, t in ipairs(tasks) do
-    if t.id ~= granted then wake_one(t.goal, t.role) end
+    if t.id ~= granted then wake_one(t.goal, t.role, t.llm) end
   end
 end
 
 -- A wake may have gone to an agent that cannot use it any more: it goes on to
--- another one while there is something to claim.
-local function pass_wake(goal, role)
+-- another one while there is something to claim. With `llm` '1' only to one that may
+-- ask a model: those that may not would pass it on for ever.
+local function pass_wake(goal, role, llm)
   local dag = 'dag:' .. goal
-  if call('EXISTS', dag .. ':ready:' .. role) == 1 and wake_one(goal, role) then return end
-  if call('EXISTS', dag .. ':ready') == 1 then wake_one(goal, '') end
+  if call('EXISTS', dag .. ':ready:' .. role) == 1 and wake_one(goal, role, llm) then return end
+  if call('EXISTS', dag .. ':ready') == 1 then wake_one(goal, '', llm) end
 end
 
 local function unqueue(t)
@@ -193,6 +204,19 @@ local function doubling(first, times)
   return math.min(60, first * 2 ^ math.min(times, 30)) * 1000000
 end
 
+-- The conversation that an attempt began: the next one begins its own.
+local function forget_session(id)
+  call('HDEL', 'task:' .. id, 'session', 'session_provider', 'session_host', 'session_log')
+end
+
+local function note_error(t, now, agent, error)
+  local key = 'task:' .. t.id
+  call('HSET', key, 'last_error', error)
+  call('LPUSH', key .. ':errors', cjson.encode({
+    agent = agent, attempt = tonumber(t.attempt), time = iso(now), error = error}))
+  call('LTRIM', key .. ':errors', 0, ERRORS_KEPT - 1)
+end
+
 -- The holder is gone: back to READY, at once the first time, later and later
 -- after that, and FAILED when the task has cost MAX_LOSSES agents.
 local function lose(t, now, reason)
@@ -212,8 +236,9 @@ local function lose(t, now, reason)
   settle_ready(t, now, losses == 1 and 0 or doubling(0.25, losses - 2))
 end
 
--- The holder gives it back, or a person takes it away: no fault of the task.
-local function hand_back(t, now, cause, reason)
+-- The holder gives it back, or a person takes it away: no fault of the task. It is
+-- claimable after `delay` microseconds.
+local function hand_back(t, now, cause, reason, delay)
   local agent = t.owner
   end_lease(t)
   move(t, cause)
@@ -221,7 +246,28 @@ local function hand_back(t, now, cause, reason)
   call('HDEL', 'task:' .. t.id, 'stale')
   emit_task(t, cause, 'agent', agent, 'incarnation', t.incarnation, 'epoch', t.epoch,
     'attempt', t.attempt, 'reason', reason)
-  settle_ready(t, now, 0)
+  settle_ready(t, now, delay or 0)
+end
+
+local function registration(agent)
+  return fields('agent:' .. agent .. ':registered', 'incarnation', 'goal', 'cap:role', 'task',
+    'epoch', 'provider')
+end
+
+-- What a holder may do with `t`: 'hold' it, 'already' settled it under this
+-- very epoch, or it is 'fenced'.
+local function standing(t, agent, incarnation, epoch)
+  if t.settled == epoch then return 'already' end
+  local holds = t.status == 'running' and t.owner == agent and t.epoch == epoch
+    and t.incarnation == incarnation
+  return holds and 'hold' or 'fenced'
+end
+
+-- The task that a holder settles, and its standing; see above.
+local function held_task(agent, incarnation, id, epoch)
+  if registration(agent).incarnation ~= incarnation then return nil, 'fenced' end
+  local t = task_of(id)
+  return t, standing(t, agent, incarnation, epoch)
 end
 
 -- What an incarnation holds is lost when it is replaced or buried.
@@ -278,6 +324,10 @@ local function raise_epoch_floor(epoch)
   if outgrown > epoch_floor() then call('SET', FLOOR, int(outgrown)) end
 end
 
+-- When a parked task would be due: the year 9999. Only a person or another plan brings
+-- it back.
+local PARKED = 253370764800000000
+
 -- Moves what has waited long enough to where claims find it. Returns when the
 -- next one is due, in microseconds, or ''.
 local function promote(goal, now, limit)
@@ -288,7 +338,8 @@ local function promote(goal, now, limit)
     if t.status == 'ready' then queue(t, now, 0) end
   end
   local next = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
-  return next[2] and int(tonumber(next[2])) or ''
+  local due = tonumber(next[2] or PARKED)
+  return due < PARKED and int(due) or ''
 end
 
 -- The goal in whose plan a stored id is; nil where it is only reserved or staged.

@@ -245,7 +245,7 @@ async fn nothing_should_be_claimable_before_the_switch() {
             Claim::Granted(grant) => break grant,
             // Asked before: what was in force then was in force when it claimed.
             Claim::Empty => assert!(!in_force, "in force and nothing to do"),
-            other @ (Claim::Held(_) | Claim::Taken | Claim::Fenced) => panic!("{other:?}"),
+            other @ (Claim::Held { .. } | Claim::Taken | Claim::Fenced) => panic!("{other:?}"),
         }
         if world.field("goal:g", "generation").as_deref() == Some("0") {
             looks += 1;

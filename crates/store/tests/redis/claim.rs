@@ -150,7 +150,7 @@ async fn paused_agent_should_claim_nothing_and_pass_its_wake_on() {
     world.idle("other", "any", "elsewhere").await;
     let idle = world.asleep("idle", "any", "g").await;
     world.raw::<()>(&["HSET", "agent:paused:control", "paused", "1"]);
-    assert_eq!(world.claim(&paused).await, Claim::Held("paused".into()));
+    assert_eq!(world.claim(&paused).await, crate::world::paused());
     assert_eq!(world.inbox("idle"), ["work"]);
     assert!(world.members("dag:g:idle").is_empty(), "a paused agent is not idle");
     world.start(&idle, "b").await;

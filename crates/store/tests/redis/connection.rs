@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use store::task::{Claim, Settled};
+use store::llm::{Begun, CostOf};
+use store::task::{Claim, Detoured, Settled};
 use store::{Error, Options, Store};
 use testkit::{DEADLINE, FaultProxy, Mode, RedisServer, wait_until};
 
-use crate::world::{T0, TTL_MS, World, agent, goal, granted, plan, task};
+use crate::detour::review;
+use crate::llm::{begin, end};
+use crate::world::{T0, TTL_MS, World, agent, goal, granted, plan, spec, task};
 
 /// A caller behind the proxy, connected; the world looks past it.
 async fn behind(proxy: &FaultProxy) -> Store {
@@ -65,6 +68,7 @@ async fn lost_replies_should_not_make_anything_happen_twice() {
             role: &any,
             goal: &g,
             spec_hash: "",
+            provider: "claude",
         };
         let happened = || world.raw::<u8>(&["EXISTS", "agent:w:registered"]) == 1;
         let call = store.register(&registration, TTL_MS);
@@ -95,6 +99,44 @@ async fn lost_replies_should_not_make_anything_happen_twice() {
         let b = world.task("b").await;
         assert_eq!((b.failures, b.attempt), (1, 1));
         assert_eq!(world.store.task_errors(&task("b")).await.unwrap().len(), 1);
+        world.assert_sound(&["g"]);
+    }
+}
+
+#[tokio::test]
+async fn lost_replies_should_not_make_a_call_or_a_detour_happen_twice() {
+    for mode in [Mode::DropReplies, Mode::CutOnReply] {
+        let world = World::new().await;
+        world.accept("g", plan(&[("a", &[]), ("b", &[])])).await;
+        let worker = world.join_model("w", "g", "claude").await;
+        let g = goal("g");
+        // Loads the scripts.
+        let b = granted(world.want(&worker, "b").await);
+        let warm = begin(worker.caller_for(&b), &g, "warm");
+        world.begin(&warm).await;
+        world.store.end_call(&end(&warm)).await.unwrap();
+        let (fix, other) = (spec("fix"), spec("other"));
+        world.store.detour(worker.holding(&b), &review(&other, "x")).await.unwrap();
+        let proxy = FaultProxy::start(world.server.port());
+        let store = behind(&proxy).await;
+
+        let a = granted(world.want(&worker, "a").await);
+        let call = begin(worker.caller_for(&a), &g, "1");
+        let happened = || world.raw::<u8>(&["HLEN", "llm:slots"]) == 1;
+        let begun = with_lost_reply(&proxy, mode, happened, store.begin_call(&call)).await;
+        assert_eq!(begun.unwrap(), Begun::Granted { budget_left_micros: None });
+
+        let happened = || world.raw::<u8>(&["EXISTS", "llm:call:1"]) == 1;
+        with_lost_reply(&proxy, mode, happened, store.end_call(&end(&call))).await.unwrap();
+        assert_eq!(world.store.costs(CostOf::Goal(&g)).await.unwrap().calls, 2);
+
+        let happened = || world.raw::<u8>(&["EXISTS", "task:fix"]) == 1;
+        let detour = review(&fix, "x");
+        let asked = store.detour(worker.holding(&a), &detour);
+        let detoured = with_lost_reply(&proxy, mode, happened, asked).await.unwrap();
+        assert_eq!(detoured, Detoured::Already);
+        assert_eq!(world.task("a").await.detours.review, 1);
+        assert_eq!(world.events("task-insert").await.len(), 2);
         world.assert_sound(&["g"]);
     }
 }

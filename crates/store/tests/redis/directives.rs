@@ -6,7 +6,7 @@ use model::task::State;
 use store::directive::{Action, Outcome, Seen, Step};
 use store::task::{Claim, Settled};
 
-use crate::world::{World, agent, goal, granted, plan, plan_with, task};
+use crate::world::{World, agent, goal, granted, paused, plan, plan_with, task};
 
 const PATH: &str = "/p/heartbeat/w.md";
 
@@ -60,10 +60,10 @@ async fn pause_and_resume_should_stop_and_start_claims() {
     assert_eq!(world.inbox("w"), ["control"]);
     assert!(world.store.agent(&worker.name).await.unwrap().paused);
     assert!(world.members("dag:g:idle").is_empty(), "nobody counts on it");
-    assert_eq!(world.claim(&worker).await, Claim::Held("paused".into()));
+    assert_eq!(world.claim(&worker).await, paused());
     assert_eq!(applied(say(&world, "pause", &Action::Pause).await), "was paused already");
     world.complete(&runner, &grant).await;
-    assert_eq!(world.claim(&worker).await, Claim::Held("paused".into()));
+    assert_eq!(world.claim(&worker).await, paused());
     assert_eq!(applied(say(&world, "RESUME", &Action::Resume).await), "works again");
     assert_eq!(applied(say(&world, "RESUME", &Action::Resume).await), "was not paused");
     world.start(&worker, "b").await;

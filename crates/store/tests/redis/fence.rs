@@ -6,10 +6,11 @@ use model::lease::Epoch;
 use store::agent::{Beat, Incarnation, Snapshot};
 use store::directive::{Action, Seen, Step};
 use store::goal::Planning;
-use store::task::{Claim, Settled};
+use store::task::{Candidates, Claim, Detoured, Settled};
 use store::{Error, Lead};
 
-use crate::world::{TTL_MS, Worker, World, agent, goal, plan, task};
+use crate::detour::review;
+use crate::world::{TTL_MS, Worker, World, agent, goal, plan, spec, task};
 
 async fn assert_fenced(world: &World, worker: &Worker, id: &str, epoch: Epoch) {
     let id = task(id);
@@ -24,6 +25,10 @@ async fn assert_fenced(world: &World, worker: &Worker, id: &str, epoch: Epoch) {
         }
     }
     assert_eq!(world.store.release(holder, "x").await.unwrap(), Settled::Fenced);
+    assert_eq!(world.store.park(holder, "x").await.unwrap(), Settled::Fenced);
+    let fix = spec("fix");
+    let detoured = world.store.detour(holder, &review(&fix, "x")).await.unwrap();
+    assert_eq!(detoured, Detoured::Fenced);
     assert_eq!(world.dump(), before);
 }
 
@@ -64,6 +69,8 @@ async fn old_incarnation_should_change_nothing() {
 
     let before = world.dump();
     assert_eq!(world.claim(&old).await, Claim::Fenced);
+    let candidates = world.store.candidates(&old.name, old.incarnation, 9).await.unwrap();
+    assert_eq!(candidates, Candidates::Fenced);
     let held = Some((&grant.task, grant.epoch));
     let beat = world.store.beat(&old.name, old.incarnation, TTL_MS, held, "x").await.unwrap();
     assert_eq!(beat, Beat::Fenced);

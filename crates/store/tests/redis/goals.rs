@@ -46,11 +46,13 @@ async fn planning_should_read_back() {
         attempts: 3,
         error: Some("bad\nanswer".into()),
         not_before_ms: 1_800_000_000_123,
+        held: Some("until 15:00".into()),
+        means: "claude".into(),
     };
     let g = goal("g");
     world.store.note_planning(&world.lead(), &g, "goal-plan-failed", &planning).await.unwrap();
     assert_eq!(world.store.goal(&g).await.unwrap().unwrap().planning, planning);
-    let fine = Planning { error: None, ..planning };
+    let fine = Planning { error: None, held: None, ..planning };
     world.store.note_planning(&world.lead(), &g, "", &fine).await.unwrap();
     assert_eq!(world.store.goal(&g).await.unwrap().unwrap().planning, fine);
 }

@@ -9,9 +9,11 @@ use model::{Dag, TaskId, TaskSpec};
 use proptest::prelude::*;
 use store::agent::Beat;
 use store::directive::{Action, Seen, Step};
-use store::task::{Claim, Grant, Settled};
+use store::task::{Claim, Detoured, Grant, Settled};
 use testkit::RedisServer;
 
+use crate::detour::review;
+use crate::llm::{begin, end};
 use crate::world::{SECOND, T0, TTL_MS, Worker, World, agent, goal, task};
 
 const TASKS: usize = 7;
@@ -44,6 +46,13 @@ enum Act {
         wants_next: bool,
     },
     Release,
+    Park,
+    /// Puts another task in front of the one it holds.
+    Detour,
+    /// Asks for a model call of what it holds; it ends or it hangs.
+    Call {
+        ends: bool,
+    },
     /// Says again what was settled, or was lost, before.
     Repeat,
     Beat,
@@ -82,6 +91,9 @@ fn acts() -> impl Strategy<Value = Act> {
         3 => (prop::bool::weighted(0.2), any::<bool>())
             .prop_map(|(permanent, wants_next)| Act::Fail { permanent, wants_next }),
         1 => Just(Act::Release),
+        1 => Just(Act::Park),
+        2 => Just(Act::Detour),
+        2 => any::<bool>().prop_map(|ends| Act::Call { ends }),
         2 => Just(Act::Repeat),
         2 => Just(Act::Beat),
         2 => Just(Act::Restart),
@@ -150,6 +162,8 @@ struct Run<'a> {
     past: Vec<Option<(Worker, Grant)>>,
     epochs: BTreeMap<TaskId, Epoch>,
     done: BTreeSet<(TaskId, u64)>,
+    detours: u32,
+    calls: u32,
 }
 
 impl Run<'_> {
@@ -174,6 +188,32 @@ impl Run<'_> {
         self.past[n] = Some((self.workers[n].clone(), grant));
         if let Some(claim) = next {
             self.granted(n, claim).await;
+        }
+    }
+
+    async fn detour(&mut self, n: usize) {
+        let Some(grant) = self.held[n].take() else { return };
+        self.detours += 1;
+        let spec = TaskSpec::new(task(&format!("detour{}", self.detours)), "a detour");
+        let detour = review(&spec, "not yet");
+        let detoured = self.world.store.detour(self.workers[n].holding(&grant), &detour).await;
+        if detoured.unwrap() == Detoured::Exhausted {
+            self.held[n] = Some(grant);
+        } else {
+            self.settled(n, grant, None).await;
+        }
+    }
+
+    async fn call(&mut self, n: usize, ends: bool) {
+        let (worker, g) = (&self.workers[n], goal("g"));
+        let caller = self.held[n].as_ref().map_or(worker.caller(), |it| worker.caller_for(it));
+        self.calls += 1;
+        let id = format!("call{}", self.calls);
+        let call = begin(caller, &g, &id);
+        self.world.begin(&call).await;
+        assert!(self.world.hash("llm:slots").len() <= 2, "{:?}", self.world.hash("llm:slots"));
+        if ends {
+            self.world.store.end_call(&end(&call)).await.unwrap();
         }
     }
 
@@ -236,6 +276,13 @@ impl Run<'_> {
                 store.release(self.workers[n].holding(&grant), "stop").await.unwrap();
                 self.settled(n, grant, None).await;
             }
+            Act::Park => {
+                let Some(grant) = self.held[n].take() else { return };
+                store.park(self.workers[n].holding(&grant), "spent").await.unwrap();
+                self.settled(n, grant, None).await;
+            }
+            Act::Detour => self.detour(n).await,
+            Act::Call { ends } => self.call(n, *ends).await,
             Act::Repeat => {
                 let Some((worker, grant)) = &self.past[n] else { return };
                 let before = self.world.dump();
@@ -339,6 +386,8 @@ async fn play(world: &mut World, first: &Plan, ops: &[Op]) {
         past: vec![None; AGENTS],
         epochs: BTreeMap::new(),
         done: BTreeSet::new(),
+        detours: 0,
+        calls: 0,
     };
     for op in ops {
         run.step(op).await;

@@ -5,7 +5,7 @@ use model::task::State;
 use store::task::{Claim, Settled};
 use testkit::{DEADLINE, wait_until};
 
-use crate::world::{TTL_MS, World, goal, granted, plan, plan_with, task};
+use crate::world::{TTL_MS, World, goal, granted, paused, plan, plan_with, task};
 
 #[tokio::test]
 async fn completion_should_stand_and_unblock_dependents() {
@@ -95,7 +95,7 @@ async fn paused_agent_should_settle_and_get_nothing_more() {
     world.raw::<()>(&["HSET", "agent:w:control", "paused", "1"]);
     let holder = worker.holding(&grant);
     let (settled, next) = world.store.complete(holder, "[]", "", Some(TTL_MS)).await.unwrap();
-    assert_eq!((settled, next), (Settled::Done, Some(Claim::Held("paused".into()))));
+    assert_eq!((settled, next), (Settled::Done, Some(paused())));
     assert_eq!(world.inbox("i"), ["work"]);
     world.assert_sound(&["g"]);
 }
@@ -118,6 +118,8 @@ async fn settling_again_should_change_nothing() {
         assert_eq!(world.fail(&worker, grant, true).await, Settled::Already);
         let released = world.store.release(worker.holding(grant), "stop").await.unwrap();
         assert_eq!(released, Settled::Already);
+        let parked = world.store.park(worker.holding(grant), "stop").await.unwrap();
+        assert_eq!(parked, Settled::Already);
     }
     assert_eq!(world.dump(), before);
 }

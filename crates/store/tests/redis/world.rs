@@ -73,10 +73,15 @@ impl Worker {
 pub(crate) fn granted(claim: Claim) -> Grant {
     match claim {
         Claim::Granted(grant) => *grant,
-        other @ (Claim::Empty | Claim::Held(_) | Claim::Taken | Claim::Fenced) => {
+        other @ (Claim::Empty | Claim::Held { .. } | Claim::Taken | Claim::Fenced) => {
             panic!("expected a grant, got {other:?}")
         }
     }
+}
+
+/// What a paused agent is told.
+pub(crate) fn paused() -> Claim {
+    Claim::Held { reason: "paused".into(), until_us: None }
 }
 
 pub(crate) fn candidate(holder: &str) -> Candidate {
@@ -131,6 +136,24 @@ impl World {
     }
 
     pub(crate) async fn join_as(&self, name: &str, role: &str, of: &str, pid: u32) -> Worker {
+        self.join_with(name, role, of, pid, "").await
+    }
+
+    /// Joins as an agent that asks this provider.
+    pub(crate) async fn join_model(&self, name: &str, of: &str, provider: &str) -> Worker {
+        let pid: u32 = self.raw(&["INCR", "test:pid"]);
+        self.raw::<()>(&["DEL", &format!("agent:{name}:inbox")]);
+        self.join_with(name, "any", of, pid, provider).await
+    }
+
+    async fn join_with(
+        &self,
+        name: &str,
+        role: &str,
+        of: &str,
+        pid: u32,
+        provider: &str,
+    ) -> Worker {
         let name = agent(name);
         let registration = Registration {
             agent: &name,
@@ -140,6 +163,7 @@ impl World {
             role: &Role::new(role).unwrap(),
             goal: &goal(of),
             spec_hash: "spec",
+            provider,
         };
         let incarnation = self.store.register(&registration, TTL_MS).await.unwrap();
         Worker { name, incarnation }

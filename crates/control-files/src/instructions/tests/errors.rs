@@ -50,7 +50,7 @@ Do it.
     INSTRUCTIONS.md:9:3: warning: unknown key `Colour`: it has no effect
      9 | - Colour: red
        |   ^^^^^^
-       = help: known here: goal, goal id, heartbeat, log level, role, instructions, cadence, provider, model
+       = help: known here: goal, goal id, heartbeat, log level, role, instructions, cadence, provider, model, tools, permission mode, environment
     INSTRUCTIONS.md:10:3: warning: unknown key `Loglevel`: it has no effect
      10 | - Loglevel: INFO
         |   ^^^^^^^^
@@ -92,7 +92,7 @@ fn errors_in_goals_and_tasks_should_point_at_the_place_and_say_what_to_write() {
 ### goal-001
 - Priority: -1
 - Folder: /etc
-- Budget: 5
+- Colour: red
 - Timeout: 1500ms
 ### goal-002
 #### Tasks
@@ -136,10 +136,10 @@ true
      7 | - Folder: /etc
        |           ^^^^
        = help: `/etc` lies outside the project `/project`: move it inside, or correct the path
-    INSTRUCTIONS.md:8:3: warning: unknown key `Budget`: it has no effect
-     8 | - Budget: 5
+    INSTRUCTIONS.md:8:3: warning: unknown key `Colour`: it has no effect
+     8 | - Colour: red
        |   ^^^^^^
-       = help: known here: priority, max attempts, timeout, folder, provider, model
+       = help: known here: priority, max attempts, timeout, folder, provider, model, budget, review
     INSTRUCTIONS.md:9:12: error: `1500ms` is not a valid timeout
      9 | - Timeout: 1500ms
        |            ^^^^^^
@@ -307,7 +307,7 @@ fn errors_in_yaml_should_point_at_the_place_in_the_file() {
         INSTRUCTIONS.md:12:5: warning: unknown key `colour`: it has no effect
          12 |     colour: red
             |     ^^^^^^
-            = help: known here: goal, goal id, heartbeat, log level, role, instructions, cadence, provider, model
+            = help: known here: goal, goal id, heartbeat, log level, role, instructions, cadence, provider, model, tools, permission mode, environment
         "
     );
     insta::assert_snapshot!(shown("  agents: 5\n"), @r"

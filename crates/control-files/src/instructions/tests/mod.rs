@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::*;
 use model::agent::LogLevel;
-use model::{AgentSpec, GoalSpec, TaskId};
+use model::{AgentSpec, GoalSpec, Provider, TaskId};
 
 mod errors;
+mod models;
 mod trust;
 
 /// The form that must work as it stands.
@@ -166,7 +167,7 @@ fn full_form_should_declare_what_it_says() {
     assert_eq!(analysis.heartbeat, project.root().join("heartbeat/analysis_agent.md"));
     assert_eq!(analysis.instructions, project.root().join("notes/analysis.md"));
     assert_eq!(analysis.cadence, Some(Duration::from_secs(5)));
-    assert_eq!(analysis.provider.as_deref(), Some("claude"));
+    assert_eq!(analysis.provider, Some(Provider::Claude));
     assert_eq!(analysis.model.as_deref(), Some("sonnet-4"));
     let goal = goal(&declared, "goal-001");
     assert_eq!(goal.title, "A health report");

@@ -1,28 +1,18 @@
-//! `orch instructions`: the files that tell agents how to work.
+//! `orch instructions create`: a new file, with what an agent's instructions should say.
 
 use std::path::{Path, PathBuf};
 
 use model::AgentName;
 
-use super::args::Globals;
-use super::text::safe;
-use super::{Exit, Failure, connect, init, output};
+use crate::cli::args::Globals;
+use crate::cli::text::safe;
+use crate::cli::{Exit, Failure, connect, init, output};
 
-/// Write instruction files
+const TEMPLATE: &str = include_str!("agent.md");
+
+/// Write a new instruction file for an agent
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Action {
-    /// Write a new instruction file for an agent
-    Create(Create),
-}
-
-#[derive(Debug, clap::Args)]
-struct Create {
+pub(super) struct Args {
     /// The agent's name; the file is <NAME>.md
     #[arg(long, short, value_name = "NAME")]
     name: AgentName,
@@ -36,16 +26,15 @@ struct Create {
     force: bool,
 }
 
-pub(crate) fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> {
-    let Action::Create(create) = &args.action;
-    let folder = match &create.path {
+pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> {
+    let folder = match &args.path {
         Some(folder) => connect::absolute(folder)?,
         None => connect::project(globals.project.as_deref())?.join("instructions"),
     };
-    let file = folder.join(format!("{}.md", create.name));
-    let text = init::AGENT.replace("{name}", create.name.as_str());
+    let file = folder.join(format!("{}.md", args.name));
+    let text = TEMPLATE.replace("{name}", args.name.as_str());
     if file.symlink_metadata().is_ok() {
-        if !create.force {
+        if !args.force {
             return Err(Failure::negative(format!(
                 "{} is there already: --force replaces it",
                 file.display()
@@ -60,7 +49,7 @@ pub(crate) fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> {
         "Made {}.\nNext: say in it how {name} shall work, and declare it under `## Agents` in \
          INSTRUCTIONS.md:\n\n  ### {name}\n  - Goal: <goal>\n  - Heartbeat: ./heartbeat/{name}.md\n",
         safe(&file.display().to_string()),
-        name = create.name
+        name = args.name
     ))?;
     Ok(Exit::Done)
 }

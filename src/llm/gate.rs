@@ -1,0 +1,320 @@
+//! The way to a model: one call at a time per caller, and only when it may be made.
+//!
+//! Before a call Redis is asked for a slot, which it refuses while the provider's usage
+//! limit, the goal's or the task's budget, or other calls stand in the way. The same
+//! step records the session, so that a successor can go on with it. After the call its
+//! cost is recorded, and its slot goes to whoever waits for one. A call whose slot is
+//! lost is ended: it would be one too many.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::lease::Epoch;
+use model::{AgentName, GoalId, TaskId};
+use providers::{Failure, FailureKind, Limit, Provider, Reply, Request, Session, Usage};
+use store::agent::Incarnation;
+use store::llm::{Begin, Begun, Caller, End, LimitHit, Recorded, Spent};
+use store::{Lead, Store};
+use tokio::time::{Instant, sleep};
+
+use super::launch::Launcher;
+
+/// The longest wait for a slot's wake before it is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// How often a slot is renewed in its time to live.
+const RENEWALS: u32 = 3;
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub(crate) enum Party {
+    /// An agent, for the task that it holds or to choose one.
+    Agent { agent: AgentName, incarnation: Incarnation, task: Option<(TaskId, Epoch)> },
+    /// The planner of a goal.
+    Planner { lead: Lead },
+}
+
+impl Party {
+    fn caller(&self) -> Caller<'_> {
+        match self {
+            Self::Agent { agent, incarnation, task } => Caller::Agent {
+                agent,
+                incarnation: *incarnation,
+                task: task.as_ref().map(|(task, epoch)| (task, *epoch)),
+            },
+            Self::Planner { lead } => Caller::Planner { lead },
+        }
+    }
+}
+
+/// Whose call it is, and what for.
+#[derive(Debug, Clone)]
+pub(crate) struct Errand {
+    pub(crate) party: Party,
+    pub(crate) goal: GoalId,
+    /// Version and hash of the prompt.
+    pub(crate) prompt: String,
+}
+
+/// The way to one provider.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    pub(crate) store: Store,
+    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) host: String,
+    pub(crate) slots: u32,
+    pub(crate) slot_ttl: Duration,
+}
+
+impl Gate {
+    /// Makes one call, as soon as it may be made.
+    ///
+    /// # Errors
+    /// [`Failure`]; of kind [`FailureKind::Limit`] or [`FailureKind::Budget`] also where
+    /// the call was not made because of one.
+    pub(crate) async fn call(
+        &self,
+        errand: &Errand,
+        request: &Request,
+        launcher: &Launcher,
+    ) -> Result<Reply, Failure> {
+        let mut open = Open {
+            gate: self,
+            errand,
+            request,
+            id: uuid::Uuid::new_v4().to_string(),
+            began: Instant::now(),
+            is_closed: false,
+        };
+        let left = match open.enter(launcher).await {
+            Ok(left) => left,
+            Err(failure) => {
+                open.is_closed = true;
+                self.give_up(errand).await;
+                return Err(failure);
+            }
+        };
+        open.began = Instant::now();
+        let budget = [request.budget_micros, left].into_iter().flatten().min();
+        let request = Request { budget_micros: budget, ..request.clone() };
+        let result = tokio::select! {
+            biased;
+            result = providers::call(&*self.provider, launcher, &request) => result,
+            () = open.keep() => Err(Failure::new(
+                FailureKind::Cancelled,
+                "the slot of this call was lost, so the call was ended",
+            )),
+        };
+        open.close(&result).await;
+        result
+    }
+
+    fn ttl_ms(&self) -> u64 {
+        u64::try_from(self.slot_ttl.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Waits in no queue any more.
+    async fn give_up(&self, errand: &Errand) {
+        let left = self.store.leave_call_queue(&errand.party.caller(), &errand.goal).await;
+        if let Err(error) = left {
+            tracing::debug!(target: "runtime", %error, "Still in the queue for a slot");
+        }
+    }
+}
+
+/// A call from before its slot until its end is recorded.
+struct Open<'a> {
+    gate: &'a Gate,
+    errand: &'a Errand,
+    request: &'a Request,
+    id: String,
+    began: Instant,
+    is_closed: bool,
+}
+
+impl Open<'_> {
+    /// Waits for a slot. What is left of the budget, if there is one.
+    async fn enter(&self, launcher: &Launcher) -> Result<Option<u64>, Failure> {
+        let Self { gate, errand, request, id, .. } = self;
+        let log = request.log.to_string_lossy();
+        let session = match &request.session {
+            Session::Ephemeral => None,
+            Session::New(session) | Session::Resume(session) => Some(Recorded {
+                session,
+                provider: gate.provider.name(),
+                host: &gate.host,
+                log: &log,
+            }),
+        };
+        let begin = Begin {
+            call: id,
+            caller: errand.party.caller(),
+            goal: &errand.goal,
+            provider: gate.provider.name(),
+            step: request.step.as_str(),
+            slots: gate.slots,
+            ttl_ms: gate.ttl_ms(),
+            session,
+        };
+        let mut waiting = None;
+        loop {
+            let begun = gate.store.begin_call(&begin).await.map_err(|error| {
+                Failure::new(FailureKind::Failed, reconcile::error_chain(&error))
+            })?;
+            match begun {
+                Begun::Granted { budget_left_micros } => return Ok(budget_left_micros),
+                Begun::Waiting { reason } => {
+                    tracing::debug!(target: "runtime", goal = %errand.goal, reason, "Waits for a slot");
+                }
+                Begun::Held { reason, until_us } => {
+                    let until = until_us.and_then(timestamp);
+                    return Err(Failure::new(FailureKind::Limit(Limit { until }), reason));
+                }
+                Begun::OverBudget { reason, .. } => {
+                    return Err(Failure::new(FailureKind::Budget, reason));
+                }
+                Begun::Fenced => {
+                    let text = "the right to call was lost meanwhile";
+                    return Err(Failure::new(FailureKind::Cancelled, text));
+                }
+            }
+            let connection = match &mut waiting {
+                Some(waiting) => waiting,
+                none => none.insert(gate.store.waiting().map_err(|error| {
+                    Failure::new(FailureKind::Failed, reconcile::error_chain(&error))
+                })?),
+            };
+            tokio::select! {
+                () = launcher.cancel.cancelled() => {
+                    return Err(Failure::new(FailureKind::Cancelled, "told to stop"));
+                }
+                woken = connection.slot(&begin.caller, &errand.goal, ASK_AGAIN) => if woken.is_err() {
+                    sleep(ASK_AGAIN).await;
+                },
+            }
+        }
+    }
+
+    /// Renews the slot; returns when it is lost.
+    async fn keep(&self) {
+        let mut heard = Instant::now();
+        loop {
+            sleep(self.gate.slot_ttl / RENEWALS).await;
+            let (gate, errand) = (self.gate, self.errand);
+            let caller = errand.party.caller();
+            match gate.store.renew_call(&caller, &errand.goal, &self.id, gate.ttl_ms()).await {
+                Ok(true) => heard = Instant::now(),
+                Ok(false) => return,
+                Err(_) if heard.elapsed() < gate.slot_ttl => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Records what the call came to and frees the slot.
+    async fn close(mut self, result: &Result<Reply, Failure>) {
+        self.is_closed = true;
+        let ended = self.record(result);
+        let Recording { gate, errand, .. } = &ended;
+        if let Err(error) = gate.store.end_call(&ended.end()).await {
+            tracing::warn!(target: "runtime", goal = %errand.goal, %error, "A call's cost is not recorded");
+        }
+    }
+
+    fn record(&self, result: &Result<Reply, Failure>) -> Recording {
+        let (usage, model, outcome) = match result {
+            Ok(reply) => (reply.usage, reply.model.clone(), "ok"),
+            Err(failure) => (failure.usage, None, word(&failure.kind)),
+        };
+        let limit = match result {
+            Err(Failure { kind: FailureKind::Limit(limit), message, .. }) => {
+                let until = limit.until.and_then(|at| u64::try_from(at.as_microsecond()).ok());
+                Some((until, message.clone()))
+            }
+            Ok(_) | Err(_) => None,
+        };
+        Recording {
+            gate: self.gate.clone(),
+            errand: self.errand.clone(),
+            id: self.id.clone(),
+            step: self.request.step,
+            model: model.or_else(|| self.request.model.clone()),
+            outcome,
+            usage,
+            took: self.began.elapsed(),
+            limit,
+        }
+    }
+}
+
+impl Drop for Open<'_> {
+    /// The call was given up in the middle: its slot is another's now.
+    fn drop(&mut self) {
+        if self.is_closed {
+            return;
+        }
+        let given_up = Failure::new(FailureKind::Cancelled, "given up");
+        let recording = self.record(&Err(given_up));
+        // Without a runtime the process is at its end, and its successor frees the slot.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { recording.gate.store.end_call(&recording.end()).await });
+        }
+    }
+}
+
+/// What is recorded of a call.
+struct Recording {
+    gate: Gate,
+    errand: Errand,
+    id: String,
+    step: providers::Step,
+    model: Option<String>,
+    outcome: &'static str,
+    usage: Usage,
+    took: Duration,
+    limit: Option<(Option<u64>, String)>,
+}
+
+impl Recording {
+    fn end(&self) -> End<'_> {
+        End {
+            call: &self.id,
+            caller: self.errand.party.caller(),
+            goal: &self.errand.goal,
+            provider: self.gate.provider.name(),
+            model: self.model.as_deref(),
+            step: self.step.as_str(),
+            outcome: self.outcome,
+            spent: Spent {
+                cost_micros: self.usage.cost_micros,
+                input_tokens: self.usage.input_tokens,
+                output_tokens: self.usage.output_tokens,
+                cache_read_tokens: self.usage.cache_read_tokens,
+                cache_write_tokens: self.usage.cache_write_tokens,
+            },
+            duration_ms: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+            prompt: &self.errand.prompt,
+            limit: self
+                .limit
+                .as_ref()
+                .map(|(until_us, message)| LimitHit { until_us: *until_us, message }),
+        }
+    }
+}
+
+fn word(kind: &FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Malformed(_) => "malformed",
+        FailureKind::Failed => "failed",
+        FailureKind::Refused => "refused",
+        FailureKind::Denied => "denied",
+        FailureKind::Limit(_) => "limit",
+        FailureKind::Budget => "budget",
+        FailureKind::TimedOut => "timed-out",
+        FailureKind::Cancelled => "cancelled",
+    }
+}
+
+fn timestamp(micros: u64) -> Option<Timestamp> {
+    Timestamp::from_microsecond(i64::try_from(micros).ok()?).ok()
+}

@@ -1,0 +1,7 @@
+//! Goals in prose: the real `claude` and `codex`, which ask a model that a test scripts.
+
+mod limits;
+mod pipeline;
+mod review;
+mod script;
+mod trouble;
