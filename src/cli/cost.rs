@@ -274,7 +274,8 @@ fn table(kind: &'static str, rows: &[Row], width: usize) -> Table {
     let with_budget = rows.iter().any(|row| row.budget_micros.is_some());
     let mut titles = vec!["CALLS", "COST", "BUDGET", "IN", "CACHED", "OUT", "TIME"];
     titles.retain(|title| with_budget || *title != "BUDGET");
-    let lines: Vec<Vec<(String, Tone)>> = rows.iter().map(|row| figures(row, with_budget)).collect();
+    let lines: Vec<Vec<(String, Tone)>> =
+        rows.iter().map(|row| figures(row, with_budget)).collect();
     let widest = |n: usize, title: &str| {
         let cells = lines.iter().filter_map(|line| line.get(n));
         cells.map(|(text, _)| text.len()).max().unwrap_or(0).max(title.len())

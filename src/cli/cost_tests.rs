@@ -88,7 +88,10 @@ fn json_should_add_up() {
     assert_eq!(json["total"]["usd"], 5.1623);
     assert_eq!(json["total"]["unpriced_calls"], 2);
     assert_eq!(json["goals"][0]["goal"], "goal-001");
-    assert_eq!((&json["goals"][0]["budget_usd"], &json["goals"][0]["left_usd"]), (&5.0.into(), &0.0.into()));
+    assert_eq!(
+        (&json["goals"][0]["budget_usd"], &json["goals"][0]["left_usd"]),
+        (&5.0.into(), &0.0.into())
+    );
     assert!(json["goals"][1]["budget_usd"].is_null(), "{json:#}");
     assert_eq!(json["planning"]["calls"], 3);
     assert_eq!(json["model_unknown"]["unpriced_calls"], 2);

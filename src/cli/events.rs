@@ -265,7 +265,9 @@ mod tests {
             )
         };
         insta::assert_snapshot!(text(&call("ok", "42300"), Paint { on: false }), @"2026-03-18 10:15:30.123 llm-call         goal=g task=t1 agent=a step=execute provider=claude model=m-1 outcome=ok took=12s cost=$0.0423 in=1.2k out=321");
-        assert!(text(&call("limit", ""), Paint { on: false }).contains("outcome=limit took=12s cost=?"));
+        assert!(
+            text(&call("limit", ""), Paint { on: false }).contains("outcome=limit took=12s cost=?")
+        );
         assert_eq!(tone(&call("limit", "")), Tone::Warn);
         let json = line(&call("ok", "42300"), Format::Json, Paint { on: false });
         assert!(json.contains("5f0c") && json.contains("\"42300\""), "{json}");

@@ -198,7 +198,10 @@ mod tests {
         assert!(Provider::ALL.into_iter().all(|provider| goal.plan_for(provider).is_some()));
         goal.tasks_are_fallback = true;
         let planned = |provider: &Provider| goal.plan_for(*provider).is_some();
-        assert_eq!(Provider::ALL.into_iter().filter(planned).collect::<Vec<_>>(), [Provider::Offline]);
+        assert_eq!(
+            Provider::ALL.into_iter().filter(planned).collect::<Vec<_>>(),
+            [Provider::Offline]
+        );
     }
 
     #[test]

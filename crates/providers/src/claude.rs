@@ -30,17 +30,16 @@ mod result;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use process::{Ended, Status};
 use serde_json::Value;
 
-use crate::call::{Failure, FailureKind, Invocation, Provider, Reply, Request, Session, Step};
+use crate::call::{
+    Failure, FailureKind, Invocation, Limit, Provider, Reply, Request, Session, Step,
+};
 use crate::common::{
-    bypass, dollars, is_refusal, malformed, pass_env, quote, refuse_bypass, too_long, value_in,
+    Cause, bypass, cause, dollars, malformed, pass_env, quote, refuse_bypass, too_long, value_in,
     without_answer,
 };
-use crate::limits;
 
 use result::{Denial, Outcome};
 
@@ -223,20 +222,17 @@ fn failure(outcome: &Outcome<'_>) -> Failure {
         Some("error_max_structured_output_retries") => {
             malformed(format!("claude found no answer of the form asked for: {said}"), &text)
         }
-        _ => match kind_of(&text, outcome.api_error_status) {
-            FailureKind::Refused => refused(said),
-            kind => Failure::new(kind, format!("claude failed: {said}")),
+        _ => match cause(&text, outcome.api_error_status) {
+            Cause::Limit(limit) => limited(limit, said),
+            Cause::Refusal => refused(said),
+            Cause::Other => Failure::new(FailureKind::Failed, format!("claude failed: {said}")),
         },
     };
     failure.with_usage(usage)
 }
 
-fn kind_of(text: &str, status: Option<u16>) -> FailureKind {
-    match limits::classify(text, status, Timestamp::now(), &TimeZone::system()) {
-        Some(limit) => FailureKind::Limit(limit),
-        None if is_refusal(text, status) || status == Some(404) => FailureKind::Refused,
-        None => FailureKind::Failed,
-    }
+fn limited(limit: Limit, said: &str) -> Failure {
+    Failure::new(FailureKind::Limit(limit), format!("claude is at a usage limit: {said}"))
 }
 
 fn refused(said: &str) -> Failure {
@@ -274,12 +270,10 @@ fn no_outcome(ended: &Ended) -> Failure {
     if code == 0 {
         return failure;
     }
-    match kind_of(words, None) {
-        FailureKind::Refused => refused(quote(words)),
-        kind @ FailureKind::Limit(_) => {
-            Failure::new(kind, format!("claude failed: {}", quote(words)))
-        }
-        _ => failure,
+    match cause(words, None) {
+        Cause::Limit(limit) => limited(limit, quote(words)),
+        Cause::Refusal => refused(quote(words)),
+        Cause::Other => failure,
     }
 }
 

@@ -26,15 +26,12 @@
 mod events;
 mod schema;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use process::{Ended, Status};
 
 use crate::call::{Failure, FailureKind, Invocation, Provider, Reply, Request, Session, Step};
 use crate::common::{
-    bypass, is_refusal, pass_env, quote, refuse_bypass, too_long, value_in, without_answer,
+    Cause, bypass, cause, pass_env, quote, refuse_bypass, too_long, value_in, without_answer,
 };
-use crate::limits;
 
 use events::Events;
 
@@ -208,28 +205,23 @@ fn failure(events: &Events<'_>, ended: &Ended) -> Failure {
     if words.contains("no rollout found") {
         return Failure::new(FailureKind::Failed, format!("session not found: {}", quote(words)));
     }
-    let kind = match limits::classify(words, None, Timestamp::now(), &TimeZone::system()) {
-        Some(limit) => FailureKind::Limit(limit),
-        None if is_refusal(words, None) => FailureKind::Refused,
-        None => FailureKind::Failed,
-    };
-    match (kind, ended.status) {
-        // Also where it was ended meanwhile: it repeats requests for minutes in both cases.
-        (FailureKind::Refused, _) => {
+    let said = quote(words);
+    // The first two also where it was ended meanwhile: it repeats such requests for minutes.
+    match (cause(words, None), ended.status) {
+        (Cause::Limit(limit), _) => {
+            Failure::new(FailureKind::Limit(limit), format!("codex is at a usage limit: {said}"))
+        }
+        (Cause::Refusal, _) => {
             let message = format!(
-                "codex refuses: {}. Log in with `codex login` as the user that the agents run \
-                 as, or set OPENAI_API_KEY, and check the model's name",
-                quote(words)
+                "codex refuses: {said}. Log in with `codex login` as the user that the agents run \
+                 as, or set OPENAI_API_KEY, and check the model's name"
             );
             Failure::new(FailureKind::Refused, message)
         }
-        (kind @ FailureKind::Limit(_), _) => {
-            Failure::new(kind, format!("codex failed: {}", quote(words)))
+        (Cause::Other, Status::Exited(_)) if events.error.is_some() => {
+            Failure::new(FailureKind::Failed, format!("codex failed: {said}"))
         }
-        (_, Status::Exited(_)) if events.error.is_some() => {
-            Failure::new(FailureKind::Failed, format!("codex failed: {}", quote(words)))
-        }
-        _ => failure,
+        (Cause::Other, _) => failure,
     }
 }
 

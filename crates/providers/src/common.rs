@@ -1,10 +1,13 @@
 //! What all programs have in common: their environment, how their ends are told, and
 //! how much of what they say is quoted.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use process::{Ended, Status};
 use serde_json::Value;
 
-use crate::call::{Failure, FailureKind};
+use crate::call::{Failure, FailureKind, Limit};
+use crate::limits;
 
 /// Variables that any program may see; a `*` at the end stands for any rest. None of
 /// them is a secret, but a proxy's password where one stands in its address.
@@ -155,8 +158,28 @@ pub(crate) fn too_long(name: &str, came: &str, left_out_bytes: u64) -> Failure {
     )
 }
 
+/// What an error of a program or its service comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A usage limit.
+    Limit(Limit),
+    /// It will not go better by itself.
+    Refusal,
+    /// It may.
+    Other,
+}
+
+/// What an error comes from, given the HTTP status of the service where that is known.
+pub(crate) fn cause(message: &str, status: Option<u16>) -> Cause {
+    match limits::classify(message, status, Timestamp::now(), &TimeZone::system()) {
+        Some(limit) => Cause::Limit(limit),
+        None if is_refusal(message, status) => Cause::Refusal,
+        None => Cause::Other,
+    }
+}
+
 /// Whether an error means that nobody is logged in, or may not use what was asked for.
-pub(crate) fn is_refusal(message: &str, status: Option<u16>) -> bool {
+fn is_refusal(message: &str, status: Option<u16>) -> bool {
     const PHRASES: &[&str] = &[
         "not logged in",
         "please run /login",
@@ -180,7 +203,7 @@ pub(crate) fn is_refusal(message: &str, status: Option<u16>) -> bool {
         "unknown option",
         "is invalid. allowed choices are",
     ];
-    if matches!(status, Some(401 | 403)) {
+    if matches!(status, Some(401 | 403 | 404)) {
         return true;
     }
     let text = head(message, 4096).to_lowercase();

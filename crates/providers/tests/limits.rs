@@ -1,5 +1,11 @@
 //! Real messages about usage limits, and what is read from them.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is the report of a test, in its helpers too"
+)]
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use providers::{Limit, limits};

@@ -82,7 +82,13 @@ fn old(version: &str) -> bool {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < OLDEST
 }
 
-pub(super) fn spawn_limits(project: &Path, declared: Option<&Declared>) -> Check {
+/// `with_models`: whether systemg starts the programs of models as well, as children of
+/// the agents.
+pub(super) fn spawn_limits(
+    project: &Path,
+    declared: Option<&Declared>,
+    with_models: bool,
+) -> Check {
     let name = "spawn limits";
     let agents = declared.map_or(0, |declared| declared.agents.len()) as u64;
     let limits = match supervisor::spawn_limits(&project.join("systemg.yaml"), SERVICE) {
@@ -97,6 +103,19 @@ pub(super) fn spawn_limits(project: &Path, declared: Option<&Declared>) -> Check
     if !limits.dynamic {
         let advice = "set `spawn: {mode: dynamic}` of the orchestrator in systemg.yaml";
         return Check::fail(name, "systemg.yaml lets the orchestrator spawn nothing", advice);
+    }
+    // An agent, and the program of its model below it.
+    if with_models && (limits.depth < 2 || limits.descendants < 2 * agents) {
+        let found = format!(
+            "depth {} and {} descendants allowed; with --llm-use-sysg each of {} has a child of \
+             its own",
+            limits.depth,
+            limits.descendants,
+            count(agents, "agent", "agents")
+        );
+        let advice = "set `spawn.limits` of the orchestrator in systemg.yaml to `depth: 2` and \
+                      more descendants, or run without --llm-use-sysg";
+        return Check::fail(name, found, advice);
     }
     let advice = "raise `spawn.limits` (children, descendants) of the orchestrator in systemg.yaml";
     if most < agents {
@@ -238,11 +257,24 @@ mod tests {
             ("{mode: static}", 1, Grade::Fail),
         ] {
             let (folder, declared) = project(limits, agents);
-            let check = spawn_limits(folder.path(), declared.as_ref());
+            let check = spawn_limits(folder.path(), declared.as_ref(), false);
             assert_eq!(check.grade, grade, "{limits}: {}", check.found);
         }
-        let none = spawn_limits(Path::new("/no/such/folder"), None);
+        let none = spawn_limits(Path::new("/no/such/folder"), None, false);
         assert_eq!(none.grade, Grade::Warn);
+    }
+
+    #[test]
+    fn spawn_limits_should_have_room_for_models_under_systemg() {
+        for (limits, grade) in [
+            ("{mode: dynamic, limits: {depth: 1}}", Grade::Fail),
+            ("{mode: dynamic, limits: {depth: 2}}", Grade::Ok),
+            ("{mode: dynamic, limits: {depth: 2, descendants: 7}}", Grade::Fail),
+        ] {
+            let (folder, declared) = project(limits, 4);
+            let check = spawn_limits(folder.path(), declared.as_ref(), true);
+            assert_eq!(check.grade, grade, "{limits}: {}", check.found);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! anything but a file of its own that it removes again.
 
 mod host;
+mod llm;
 mod redis;
 
 use std::path::PathBuf;
@@ -13,18 +14,24 @@ use serde::Serialize;
 
 use super::Exit;
 use super::args::{Globals, Output};
-use super::connect::Session;
+use super::connect::{Session, variable};
+use super::llm_args::LlmArgs;
 use super::output::{self, Screen};
 use super::text::{Paint, Tone, count, paragraph, safe};
 
-/// Check Redis, systemg, folders, clock and limits
+/// Check Redis, systemg, the programs of models, folders, clock and limits
 ///
-/// Exits 1 if a check fails; warnings alone are fine.
+/// Of the language models those are checked that INSTRUCTIONS.md, the environment and the
+/// flags below ask for; give it the flags that `orch run` gets in systemg.yaml. Exits 1 if
+/// a check fails; warnings alone are fine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The sysg program [default: the one in PATH]
     #[arg(long, value_name = "FILE", env = "ORCH_SYSG", hide_env_values = true)]
     sysg: Option<PathBuf>,
+
+    #[command(flatten)]
+    llm: LlmArgs,
 
     #[command(flatten)]
     output: Output,
@@ -76,7 +83,9 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> 
     let (check, declared) = host::instructions(&session.project);
     checks.push(check);
     checks.push(host::systemg(args.sysg.as_deref()).await);
-    checks.push(host::spawn_limits(&session.project, declared.as_ref()));
+    let llm = args.llm.resolve(&variable)?;
+    checks.push(host::spawn_limits(&session.project, declared.as_ref(), llm.use_sysg));
+    checks.extend(llm::checks(declared.as_ref(), &llm).await);
     checks.extend(host::folders(&session.project, declared.as_ref()));
     checks.extend(host::kernel(declared.as_ref().map_or(0, |d: &Declared| d.agents.len())));
     let ok = checks.iter().all(|check| check.grade != Grade::Fail);

@@ -255,6 +255,7 @@ async fn last_event(
     wanted: impl Fn(&Event) -> bool,
 ) -> anyhow::Result<Option<Event>> {
     let mut events = store.last_events(EVENTS).await?;
-    let found = events.iter().rposition(|event| event.field("task") == id.as_str() && wanted(event));
+    let found =
+        events.iter().rposition(|event| event.field("task") == id.as_str() && wanted(event));
     Ok(found.map(|position| events.swap_remove(position)))
 }

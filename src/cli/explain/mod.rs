@@ -7,6 +7,8 @@
 mod blocked;
 mod gather;
 mod llm;
+#[cfg(test)]
+mod llm_tests;
 mod ready;
 mod render;
 #[cfg(test)]

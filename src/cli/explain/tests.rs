@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use model::agent::Phase;
 use model::goal::{Counts, Status};
 use model::lease::Epoch;
 use model::task::State;
-use model::{AgentName, GoalId, Role, TaskId, TaskSpec};
+use model::{AgentName, GoalId, Provider, Role, TaskId, TaskSpec};
 use store::agent::{Agent, Incarnation, Registered, Status as AgentStatus};
 use store::goal::{Goal, Planning};
-use store::task::Task;
+use store::llm::Slots;
+use store::task::{Detours, Task};
 use unicode_width::UnicodeWidthStr;
 
 use super::gather::{Attempt, Facts, Node, Queue, Worker};
@@ -16,15 +18,15 @@ use super::render::text;
 use super::why::{Explanation, Verdict, explain};
 use crate::cli::text::Paint;
 
-fn id(text: &str) -> TaskId {
+pub(super) fn id(text: &str) -> TaskId {
     TaskId::new(text).unwrap()
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2026-03-18T10:15:30Z".parse().unwrap()
 }
 
-fn at(seconds: i64) -> Option<String> {
+pub(super) fn at(seconds: i64) -> Option<String> {
     Some((now() + jiff::SignedDuration::from_secs(seconds)).to_string())
 }
 
@@ -53,10 +55,14 @@ pub(crate) fn task(name: &str, status: State) -> Task {
         generation: 1,
         started: None,
         finished: None,
+        cost_micros: 0,
+        llm_calls: 0,
+        session: None,
+        detours: Detours::default(),
     }
 }
 
-fn goal(status: Status) -> Goal {
+pub(super) fn goal(status: Status) -> Goal {
     Goal {
         id: GoalId::new("goal-001").unwrap(),
         status,
@@ -73,10 +79,15 @@ fn goal(status: Status) -> Goal {
         difference: None,
         problem: None,
         declared: true,
+        text: String::new(),
+        review: false,
+        budget_micros: None,
+        cost_micros: 0,
+        spending_cap_until: None,
     }
 }
 
-fn worker(name: &str, phase: Phase, on: Option<&str>) -> Worker {
+pub(super) fn worker(name: &str, phase: Phase, on: Option<&str>) -> Worker {
     let name = AgentName::new(name).unwrap();
     let role = name.default_role();
     let goal = GoalId::new("goal-001").unwrap();
@@ -95,10 +106,16 @@ fn worker(name: &str, phase: Phase, on: Option<&str>) -> Worker {
     });
     let status = AgentStatus { phase: Some(phase), ..AgentStatus::default() };
     let agent = Agent { name, registered, heartbeat: None, status, paused: false };
-    Worker { agent, goal: Some(goal), role: Some(role), declared: Some(true) }
+    Worker {
+        agent,
+        goal: Some(goal),
+        role: Some(role),
+        declared: Some(true),
+        provider: Provider::Claude,
+    }
 }
 
-fn facts(task: Task) -> Facts {
+pub(super) fn facts(task: Task) -> Facts {
     Facts {
         now: now(),
         goal: Some(goal(Status::Active)),
@@ -109,12 +126,16 @@ fn facts(task: Task) -> Facts {
         errors: Vec::new(),
         log: None,
         done_by: None,
+        handed_back: None,
+        holds: Vec::new(),
+        slots: Slots { most: 2, ..Slots::default() },
+        zone: TimeZone::UTC,
         task,
     }
 }
 
 /// A blocked `task-009` before which these stand, each with what it waits for.
-fn blocked(nodes: &[(Task, &[&str])]) -> Facts {
+pub(super) fn blocked(nodes: &[(Task, &[&str])]) -> Facts {
     let mut facts = facts(task("task-009", State::Blocked));
     for (task, open) in nodes {
         let open = open.iter().map(|name| id(name)).collect();
@@ -123,11 +144,11 @@ fn blocked(nodes: &[(Task, &[&str])]) -> Facts {
     facts
 }
 
-fn me(open: &'static [&'static str]) -> (Task, &'static [&'static str]) {
+pub(super) fn me(open: &'static [&'static str]) -> (Task, &'static [&'static str]) {
     (task("task-009", State::Blocked), open)
 }
 
-fn ready(workers: Vec<Worker>) -> Facts {
+pub(super) fn ready(workers: Vec<Worker>) -> Facts {
     let mut it = task("task-002", State::Ready);
     it.role = Role::new("analysis").ok();
     let mut facts = facts(it);
@@ -136,11 +157,11 @@ fn ready(workers: Vec<Worker>) -> Facts {
     facts
 }
 
-fn show(facts: &Facts) -> String {
+pub(super) fn show(facts: &Facts) -> String {
     text(&explain(facts), 80, Paint { on: false })
 }
 
-fn verdict(facts: &Facts) -> Verdict {
+pub(super) fn verdict(facts: &Facts) -> Verdict {
     explain(facts).verdict
 }
 

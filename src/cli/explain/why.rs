@@ -152,11 +152,7 @@ pub(super) struct Answer {
     pub(super) next: String,
 }
 
-pub(super) fn answer(
-    verdict: Verdict,
-    because: Vec<String>,
-    next: impl Into<String>,
-) -> Answer {
+pub(super) fn answer(verdict: Verdict, because: Vec<String>, next: impl Into<String>) -> Answer {
     Answer { verdict, because, next: next.into() }
 }
 

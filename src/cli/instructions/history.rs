@@ -3,6 +3,7 @@
 //! An agent records its instructions when it begins a task that a model does, where they
 //! are not what they were; so a version is what was really in a prompt.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 
 use model::{AgentName, GoalId};
@@ -95,7 +96,9 @@ async fn entries(store: &Store, args: &Args) -> anyhow::Result<Vec<Entry>> {
             [] => "none was declared yet".to_owned(),
             names => format!("there are {}", names.join(", ")),
         };
-        return Err(Failure::not_found(format!("there is no agent `{}`: {hint}", args.agent)).into());
+        return Err(
+            Failure::not_found(format!("there is no agent `{}`: {hint}", args.agent)).into()
+        );
     }
     Ok(entries)
 }
@@ -108,7 +111,8 @@ fn entry(agent: &AgentName, goal: &GoalId, version: InstructionVersion) -> Entry
 
 fn chosen(entries: Vec<Entry>, args: &Args, version: u64) -> Result<Entry, Failure> {
     let agent = &args.agent;
-    let kept: Vec<String> = entries.iter().map(|entry| entry.version.to_string()).collect();
+    let kept: BTreeSet<u64> = entries.iter().map(|entry| entry.version).collect();
+    let kept: Vec<String> = kept.iter().map(u64::to_string).collect();
     let mut found: Vec<Entry> =
         entries.into_iter().filter(|entry| entry.version == version).collect();
     match (found.pop(), found.as_slice()) {
@@ -137,8 +141,7 @@ fn show(entry: Entry, output: Output) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let text = entry.text.unwrap_or_default();
-    let mut shown =
-        if std::io::stdout().is_terminal() { safe_lines(&text) } else { text.clone() };
+    let mut shown = if std::io::stdout().is_terminal() { safe_lines(&text) } else { text.clone() };
     if !shown.ends_with('\n') {
         shown.push('\n');
     }
@@ -222,6 +225,6 @@ mod tests {
         assert_eq!(chosen(entries(), &args(None), 2).unwrap(), entry("a", 2));
         let said = |version| chosen(entries(), &args(None), version).unwrap_err().to_string();
         assert!(said(1).contains("--goal: a, b"), "{}", said(1));
-        assert!(said(7).contains("there are 2, 1, 1"), "{}", said(7));
+        assert!(said(7).contains("there are 1, 2"), "{}", said(7));
     }
 }

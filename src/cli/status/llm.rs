@@ -123,7 +123,8 @@ pub(super) fn section(out: &mut String, view: &View, width: usize, paint: Paint)
     }
     super::render::heading(out, "LLM", paint);
     if !in_use.is_empty() || !waiting.is_empty() {
-        let mut text = format!("{} of {} in use", in_use.len(), count(u64::from(*slots), "slot", "slots"));
+        let mut text =
+            format!("{} of {} in use", in_use.len(), count(u64::from(*slots), "slot", "slots"));
         if !waiting.is_empty() {
             let n = waiting.len() as u64;
             text.push_str(&format!(", {n} {}", if n == 1 { "waits" } else { "wait" }));

@@ -1,11 +1,14 @@
+use jiff::tz::TimeZone;
 use model::lease::{Epoch, Pulse};
 use model::{AgentName, GoalId, Role, TaskId};
 use store::agent::{Incarnation, Registered, Status as AgentStatus};
 use store::event::Event;
-use store::goal::Planning;
+use store::goal::{Goal, Planning};
 use store::lead::{Candidate, Controller};
+use store::llm::Slot;
 use unicode_width::UnicodeWidthStr;
 
+use super::super::llm::{GoalCost, HoldView, LlmView, Waiting};
 use super::*;
 use crate::report::{LastError, Oldest, Standby};
 
@@ -19,8 +22,8 @@ fn candidate(pid: u32) -> Candidate {
     Candidate { holder: format!("h{pid}"), pid, start_time: 1, host: "box".into() }
 }
 
-fn goal(id: &str, status: Status, counts: Counts) -> Goal {
-    Goal {
+fn goal(id: &str, status: Status, counts: Counts) -> GoalView {
+    let goal = Goal {
         id: GoalId::new(id).unwrap(),
         status,
         title: "A health report".into(),
@@ -36,7 +39,68 @@ fn goal(id: &str, status: Status, counts: Counts) -> Goal {
         difference: None,
         problem: None,
         declared: true,
+        text: String::new(),
+        review: false,
+        budget_micros: None,
+        cost_micros: 0,
+        spending_cap_until: None,
+    };
+    GoalView { goal, cost: GoalCost::default() }
+}
+
+/// What that goal's calls cost.
+fn spend(of: &mut GoalView, calls: u64, unpriced_calls: u64, micros: u64) {
+    of.goal.cost_micros = micros;
+    of.cost = GoalCost { calls, unpriced_calls, ..GoalCost::default() };
+}
+
+fn at(seconds: i64) -> Option<Timestamp> {
+    Some(now() + jiff::SignedDuration::from_secs(seconds))
+}
+
+fn limit(provider: &str, seconds: i64, message: &str) -> HoldView {
+    HoldView {
+        provider: provider.into(),
+        until: at(seconds),
+        since: at(-60),
+        strikes: 0,
+        message: message.into(),
     }
+}
+
+/// A look at a fleet that uses models, and the text of it.
+fn thinking() -> View {
+    let counts = Counts { ready: 2, done: 4, ..Counts::default() };
+    let mut over = goal("goal-001", Status::Active, counts);
+    over.goal.budget_micros = Some(5_000_000);
+    spend(&mut over, 40, 0, 5_120_000);
+    let mut capped = goal("goal-002", Status::Active, counts);
+    capped.goal.spending_cap_until = at(86_400).map(|at| at.to_string());
+    spend(&mut capped, 12, 5, 420_000);
+    let mut unknown = goal("goal-003", Status::Complete, counts);
+    unknown.goal.budget_micros = Some(1_000_000);
+    // What the store writes there of a limit is told once.
+    unknown.goal.spending_cap_until = at(7_800).map(|at| at.to_string());
+    spend(&mut unknown, 3, 3, 0);
+    let slot = |agent: &str| Slot {
+        holder: format!("agent:{agent}"),
+        goal: GoalId::new("goal-001").unwrap(),
+        step: "execute".into(),
+        call: "5f0c".into(),
+    };
+    let waiting =
+        |holder: &str| Waiting { holder: holder.into(), goal: "goal-001".into(), since: at(-3) };
+    let llm = LlmView {
+        slots: 2,
+        in_use: vec![slot("research_agent")],
+        waiting: ["agent:review_agent", "planner:goal-002"].map(waiting).to_vec(),
+        holds: vec![limit("claude", 7_800, "You've hit your session limit\nresets at 12:25")],
+    };
+    let agents = vec![
+        agent("research_agent", Some(Phase::Running), Some(4300), Some("task-003")),
+        agent("review_agent", Some(Phase::Running), Some(44), None),
+    ];
+    View { goals: vec![over, capped, unknown], agents, llm, ..empty() }
 }
 
 fn agent(name: &str, phase: Option<Phase>, pid: Option<u32>, task: Option<&str>) -> Agent {
@@ -94,9 +158,9 @@ fn directive(line: &str, outcome: &str, answer: &str) -> Event {
 fn full() -> View {
     let mut failed =
         goal("goal-002", Status::Failed, Counts { done: 1, failed: 1, ..Counts::default() });
-    failed.reason = Some("task-007 failed for good and 1 task waits for it".into());
-    failed.planning.error = Some("no tasks pinned".into());
-    failed.planning.attempts = 2;
+    failed.goal.reason = Some("task-007 failed for good and 1 task waits for it".into());
+    failed.goal.planning.error = Some("no tasks pinned".into());
+    failed.goal.planning.attempts = 2;
     let mut crashing = agent("analysis_agent", Some(Phase::CrashLoop), None, None);
     crashing.status.restarts = 9;
     crashing.status.last_exit = Some("signal 9".into());
@@ -113,6 +177,8 @@ fn full() -> View {
     View {
         at: now(),
         redis: "redis://127.0.0.1:6379".into(),
+        zone: TimeZone::UTC,
+        llm: LlmView::default(),
         goals: vec![goal("goal-001", Status::Active, counts), failed],
         agents: vec![
             agent("research_agent", Some(Phase::Running), Some(4300), Some("task-003")),
@@ -150,6 +216,8 @@ fn empty() -> View {
     View {
         at: now(),
         redis: "redis://127.0.0.1:6379".into(),
+        zone: TimeZone::UTC,
+        llm: LlmView::default(),
         goals: vec![],
         agents: vec![],
         controllers: vec![],
@@ -224,12 +292,30 @@ fn status_of_nothing_should_say_what_to_do() {
 }
 
 #[test]
+fn status_should_show_what_models_cost_and_what_holds_them() {
+    let text = text(&thinking(), 80, PLAIN);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn status_should_show_a_cap_that_is_no_time() {
+    let mut view = thinking();
+    view.goals[1].goal.spending_cap_until = Some("tomorrow\x1b".into());
+    let shown = text(&view, 80, PLAIN);
+    assert!(shown.contains("asks no model until `tomorrow\\u{1b}`, says"), "{shown}");
+    view.goals[1].goal.spending_cap_until = at(-1).map(|at| at.to_string());
+    assert!(!text(&view, 80, PLAIN).contains("spending_cap_until"));
+}
+
+#[test]
 fn status_should_never_be_wider_than_asked() {
-    let mut view = full();
+    let mut view = View { llm: thinking().llm, ..full() };
+    view.goals.extend(thinking().goals);
+    view.llm.holds[0].message = "word ".repeat(60);
     let long = "x".repeat(64);
-    view.goals[0].id = GoalId::new(long.as_str()).unwrap();
-    view.goals[0].title = "日本 ".repeat(60);
-    view.goals[0].counts.done = 1_000_000;
+    view.goals[0].goal.id = GoalId::new(long.as_str()).unwrap();
+    view.goals[0].goal.title = "日本 ".repeat(60);
+    view.goals[0].goal.counts.done = 1_000_000;
     view.agents.push(agent(&long, Some(Phase::Running), Some(4_194_304), Some(&long)));
     view.agents[0].status.error = Some("word ".repeat(60));
     view.directives.push(directive(&"line ".repeat(30), "refused", &"word ".repeat(30)));
@@ -244,9 +330,11 @@ fn status_should_never_be_wider_than_asked() {
 
 #[test]
 fn status_should_escape_what_agents_and_files_say() {
-    let mut view = full();
-    view.goals[0].title = "a\x1b[2Jb\nc".into();
-    view.goals[1].reason = Some("\x1b]0;t\x07".into());
+    let mut view = View { llm: thinking().llm, ..full() };
+    view.llm.holds[0].message = "\x1b[2J".into();
+    view.llm.holds[0].provider = "\x07".into();
+    view.goals[0].goal.title = "a\x1b[2Jb\nc".into();
+    view.goals[1].goal.reason = Some("\x1b]0;t\x07".into());
     view.agents[1].status.last_exit = Some("\x1b[1m".into());
     view.problems[0].message = "\u{202e}\x1b".into();
     view.standbys[0].host = "\x1b".into();
@@ -257,8 +345,9 @@ fn status_should_escape_what_agents_and_files_say() {
 
 #[test]
 fn colours_should_change_nothing_but_colours() {
-    let plain = text(&full(), 80, PLAIN);
-    let mut coloured = text(&full(), 80, Paint { on: true });
+    let view = View { goals: thinking().goals, llm: thinking().llm, ..full() };
+    let plain = text(&view, 80, PLAIN);
+    let mut coloured = text(&view, 80, Paint { on: true });
     assert!(coloured.contains("\x1b[31m"));
     for code in ["0", "1", "2", "31", "32", "33", "36"] {
         coloured = coloured.replace(&format!("\x1b[{code}m"), "");

@@ -205,8 +205,8 @@ fn begin_tasks(
         let help = if parts.tasks_are_fallback == are_fallback {
             "put all tasks of the goal under one heading"
         } else {
-            "a goal is planned from `#### Tasks` always, or from `#### Tasks without a model` only \
-             where there is none: keep one of the two"
+            "`#### Tasks` is the plan always, `#### Tasks without a model` only where no model can \
+             be asked: keep one of the two"
         };
         context.error(&heading, "this goal has a second list of tasks", Some(help.to_owned()));
         return;

@@ -128,8 +128,7 @@ fn give_text(
 ) {
     let is_planned =
         |goal: &GoalSpec| Provider::ALL.iter().all(|provider| goal.plan_for(*provider).is_some());
-    for goal in
-        goals.iter_mut().filter(|goal| goal.spec.text.is_empty() && !is_planned(&goal.spec))
+    for goal in goals.iter_mut().filter(|goal| goal.spec.text.is_empty() && !is_planned(&goal.spec))
     {
         match text_of(context, agents, &goal.spec.id, parsed) {
             Some(text) => goal.spec.text = text,

@@ -34,7 +34,9 @@ pub(super) fn strict(schema: &Value) -> Value {
     match schema {
         Value::Object(schema) => strict_object(schema),
         // `true` is any value; that has to be said as a list of types.
-        _ => json!({ "type": ["string", "number", "boolean", "null"] }),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            json!({ "type": ["string", "number", "boolean", "null"] })
+        }
     }
 }
 

@@ -303,7 +303,12 @@ fn tasks_without_a_model_should_be_a_plan_for_that_case_alone() {
     }
     let near = project.parse(&text("#### Tasks without model"));
     assert_eq!(goal(&near.declared, "goal-001").tasks, None);
-    insta::assert_snapshot!(project.shown(&text("#### Tasks without model")), @"");
+    insta::assert_snapshot!(project.shown(&text("#### Tasks without model")), @r"
+    INSTRUCTIONS.md:15:6: warning: this part is taken for prose
+     15 | #### Tasks without model
+        |      ^^^^^^^^^^^^^^^^^^^
+        = help: to pin a plan for runs without a model, write `#### Tasks without a model`
+    ");
 }
 
 #[test]
@@ -330,5 +335,26 @@ fn tasks_without_a_model_should_need_prose_and_be_alone() {
 #### Tasks without a model
 - b: Two
 ";
-    insta::assert_snapshot!(project.shown(text), @"");
+    insta::assert_snapshot!(project.shown(text), @r"
+    INSTRUCTIONS.md:7:18: error: `a` waits for `b`, which is no task of this goal
+     7 | - a: One (after: b)
+       |                  ^
+       = help: add the task `b`, or remove it here
+    INSTRUCTIONS.md:11:6: error: this goal has a second list of tasks
+     11 | #### Tasks without a model
+        |      ^^^^^^^^^^^^^^^^^^^^^
+        = help: `#### Tasks` is the plan always, `#### Tasks without a model` only where no model can be asked: keep one of the two
+    INSTRUCTIONS.md:15:6: error: this goal has a second list of tasks
+     15 | #### Tasks without a model
+        |      ^^^^^^^^^^^^^^^^^^^^^
+        = help: put all tasks of the goal under one heading
+    INSTRUCTIONS.md:17:5: warning: the goal `goal-004` has no text
+     17 | ### goal-004
+        |     ^^^^^^^^
+        = help: say below its heading what is wanted, or pin `#### Tasks`
+    INSTRUCTIONS.md:17:5: warning: no agent takes the goal `goal-004`: its tasks will wait
+     17 | ### goal-004
+        |     ^^^^^^^^
+        = help: give an agent `- Goal: goal-004`
+    ");
 }
