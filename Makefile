@@ -39,7 +39,7 @@ test: setup llm-clis ## run all tests, on a real Redis, sysg, claude and codex
 test-live: setup llm-clis ## run one goal on the real service: needs a key or a login
 	@$(TEST_TOOLS); "$$ORCH_TEST_CLAUDE" auth status > /dev/null 2>&1 || { \
 	    echo "nobody is logged in: set ANTHROPIC_API_KEY, or log in with $$ORCH_TEST_CLAUDE" >&2; exit 1; }
-	$(TEST_TOOLS) $(CARGO) test --locked --test live -- --ignored --nocapture
+	$(TEST_TOOLS) $(CARGO) test --locked --test e2e llm::live -- --ignored --nocapture
 
 lint: ## clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings

@@ -4,12 +4,14 @@
 #
 # It has a supervisor, a Redis, a port and data of its own, so that it runs beside
 # whatever else this user keeps under systemg and always does the whole job again.
+# With ORCH_LLM_PROVIDER=offline in .env no model is asked; with claude there, claude
+# plans the goal and does the tasks.
 # Needs no terminal. Called by `make demo`, which sets up and builds before.
 set -eu
 cd "$(dirname "$0")/.."
 
 goal="goal-001"
-limit_secs=${ORCH_DEMO_LIMIT_SECS:-300}
+work=.orch/work/$goal
 state=.orch/demo
 orch=./target/release/orch
 
@@ -25,6 +27,13 @@ if sh deploy/fleet.sh running; then
         "stop it with \`make down\`, or look at it with \`$orch status\`"
 fi
 mkdir -p "$state"
+. ./deploy/env.sh
+choose_provider
+check_provider || fail "there is nobody to ask"
+case $provider in
+offline) limit_secs=${ORCH_DEMO_LIMIT_SECS:-300} ;;
+*) limit_secs=${ORCH_DEMO_LIMIT_SECS:-3600} ;;
+esac
 
 # --- what the demo owns --------------------------------------------------------
 
@@ -32,10 +41,11 @@ mkdir -p "$state"
 if [ -z "${CARGO_HOME:-}" ] && [ -d "$HOME/.cargo" ]; then export CARGO_HOME="$HOME/.cargo"; fi
 if [ -z "${RUSTUP_HOME:-}" ] && [ -d "$HOME/.rustup" ]; then export RUSTUP_HOME="$HOME/.rustup"; fi
 if [ -z "${GIT_CONFIG_GLOBAL:-}" ] && [ -f "$HOME/.gitconfig" ]; then export GIT_CONFIG_GLOBAL="$HOME/.gitconfig"; fi
-PATH="$PWD/.tools/bin:$PATH"
-SYSTEMG_AGENT=1
+# The same for the logins of claude and codex, whose programs agents start.
+if [ -z "${CLAUDE_CONFIG_DIR:-}" ] && [ -d "$HOME/.claude" ]; then export CLAUDE_CONFIG_DIR="$HOME/.claude"; fi
+if [ -z "${CODEX_HOME:-}" ] && [ -d "$HOME/.codex" ]; then export CODEX_HOME="$HOME/.codex"; fi
 ORCH_SYSG=$(command -v sysg) || fail "sysg is missing: run \`make setup\`"
-export PATH SYSTEMG_AGENT ORCH_SYSG
+export ORCH_SYSG
 
 # stop_fleet HOME: what a supervisor in that home runs, and the supervisor.
 stop_fleet() { HOME=$1 sysg stop --supervisor < /dev/null > /dev/null 2>&1 || true; }
@@ -83,6 +93,11 @@ export ORCH_REDIS_PORT REDIS_URL ORCH_REDIS_DIR
 fleet_home=$(mktemp -d "${TMPDIR:-/tmp}/orch-demo.XXXXXX")
 printf '%s %s\n' "$ORCH_REDIS_PORT" "$fleet_home" > "$state/left"
 rm -rf "${state:?}/redis" "$state/logs"
+# What an earlier run made must not pass for the work of this one.
+if [ -d "$work" ]; then
+    rm -rf "${state:?}/before"
+    mv "$work" "$state/before"
+fi
 touch "$state/started"
 
 redis() { redis-cli -p "$ORCH_REDIS_PORT" "$@" 2> /dev/null; }
@@ -114,7 +129,7 @@ finish() {
         cp -R "$fleet_home/.local/share/systemg/logs/." "$state/logs/" 2> /dev/null || true
         rm -rf "$fleet_home"
     fi
-    for name in left lock processes started start.log ids shown task; do rm -rf "${state:?}/$name"; done
+    for name in left lock processes started start.log ids shown task reason; do rm -rf "${state:?}/$name"; done
     if [ $status != 0 ]; then say "The logs are in $state/logs." >&2; fi
     exit $status
 }
@@ -141,13 +156,29 @@ trap 'exit 129' HUP
 
 # --- the run -------------------------------------------------------------------
 
+case $provider in
+offline) say "No model is asked: the plan and the work of $goal are those of INSTRUCTIONS.md." ;;
+*) say "$provider plans $goal and does its tasks (ORCH_LLM_PROVIDER). This takes minutes, and may cost money." ;;
+esac
 say "Starting Redis (port $ORCH_REDIS_PORT), the orchestrator and its agents: sysg start"
 HOME=$fleet_home sysg start --daemonize < /dev/null > "$state/start.log" 2>&1 || {
     cat "$state/start.log" >&2
     fail "sysg start failed"
 }
 
-title() { sed -n "s/^- $1: \(.*\) (.*/\1/p; t; s/^- $1: \(.*\) ->.*/\1/p" INSTRUCTIONS.md | head -n 1; }
+# The title of task $1, from its plan.
+title() { redis HGET "dag:$goal:nodes" "$1" | sh deploy/demo/json.sh | sed -n "s/^title$(printf '\t')//p"; }
+
+# Shows why there is no plan yet, each time that changes; fails where only a person can
+# help: nobody is logged in, or the budget is spent. A usage limit ends by itself.
+show_planning() {
+    redis HMGET "goal:$goal" reason plan_held > "$state/reason" || return 0
+    reason=$(sed -n 1p "$state/reason")
+    held=$(sed -n 2p "$state/reason")
+    if [ -n "$reason" ] && [ "$reason" != "$shown_reason" ]; then say "  $goal: $reason"; fi
+    shown_reason=$reason
+    if [ -n "$held" ] && [ "$(redis HLEN llm:holds)" = 0 ]; then fail "$goal cannot be planned: $held"; fi
+}
 
 # Prints a line for each task whose state changed to an end since the last call.
 show_progress() {
@@ -166,11 +197,13 @@ show_progress() {
 }
 
 : > "$state/shown"
+shown_reason=
 began=$(date +%s)
 goal_status=
 while :; do
     # Asked before the tasks are shown, so that the last of them is shown too.
     goal_status=$(redis HGET "goal:$goal" status || true)
+    if [ "$goal_status" = draft ]; then show_planning; fi
     show_progress
     case $goal_status in complete | failed) break ;; esac
     if [ $(($(date +%s) - began)) -ge "$limit_secs" ]; then
@@ -183,11 +216,16 @@ say ""
 $orch status || true
 if [ "$goal_status" != complete ]; then fail "$goal is $goal_status"; fi
 
-report=.orch/work/$goal/report.md
+report=$work/report.md
 [ -n "$(find "$report" -newer "$state/started" 2> /dev/null)" ] ||
     fail "$goal is complete, but $report was not written by this run"
 say "" "$goal is complete: $(grep -c . "$state/ids") tasks in $(($(date +%s) - began)) s."
-say "" "The report:     $report" "Its chart:      .orch/work/$goal/lines.svg"
+calls=$(redis HGET "goal:$goal:cost" calls || true)
+if [ -n "$calls" ]; then
+    say "" "What it cost:" ""
+    $orch cost "$goal" || true
+fi
+say "" "The report:     $report" "Its chart:      $work/lines.svg"
 cat << 'END'
 
 What to try next. Start it to stay, and watch it in a second terminal:
@@ -200,6 +238,7 @@ then
   echo PAUSE >> heartbeat/research.md      research_agent stops taking tasks; RESUME ends it
   kill -9 $(redis-cli HGET agent:research_agent:registered pid)
                                            a new one takes over in an instant
+  edit .env                                ORCH_LLM_PROVIDER=claude has a model do it
   edit INSTRUCTIONS.md                     add a task or an agent: it takes effect when you save
   make down                                stop
 END

@@ -11,9 +11,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-PATH="$PWD/.tools/bin:$PATH"
-SYSTEMG_AGENT=1 # plain output, nothing followed
-export PATH SYSTEMG_AGENT
+. ./deploy/env.sh
 
 # Prints systemg's name of this project; nothing where it does not run.
 project_id() {
@@ -23,12 +21,16 @@ project_id() {
 }
 
 up() {
+    choose_provider
+    # Work without a model goes on where its program is missing, so this only tells.
+    check_provider || true
     # The orchestrator spawns its agents with the same sysg.
     ORCH_SYSG=$(command -v sysg)
     export ORCH_SYSG
     sysg start --daemonize < /dev/null
     echo
-    echo "Running. Look:  ./target/release/orch status --watch"
+    echo "Running; who is asked: $provider (.env)."
+    echo "Look:           ./target/release/orch status --watch"
     echo "Stop:           make down"
 }
 

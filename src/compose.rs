@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use model::lease::Epoch;
 use model::AgentSpec;
+use model::lease::Epoch;
 use process::Identity;
 use reconcile::{CancellationToken, Policy, Stats, supervise};
 use store::lead::Controller;
@@ -291,8 +291,12 @@ impl Fleet {
         let marked = |value: &str| value.starts_with(&left);
         match process::end_marked(agent_controller::attempt::MARKER, marked) {
             Ok(0) => {}
-            Ok(ended) => tracing::info!(target: "orchestrator", ended, "Ended what a planner had left"),
-            Err(error) => tracing::warn!(target: "orchestrator", %error, "A planner may have left something"),
+            Ok(ended) => {
+                tracing::info!(target: "orchestrator", ended, "Ended what a planner had left")
+            }
+            Err(error) => {
+                tracing::warn!(target: "orchestrator", %error, "A planner may have left something")
+            }
         }
         let settings = &self.settings;
         Planner {

@@ -77,7 +77,8 @@ impl Planner {
     async fn ask(&self, goal: &GoalSpec, llm: &Llm) -> Result<Dag, PlanError> {
         let gate = Gate {
             store: self.store.clone(),
-            provider: llm::provider(llm).map_err(|failure| PlanError::refused(failure.to_string()))?,
+            provider: llm::provider(llm)
+                .map_err(|failure| PlanError::refused(failure.to_string()))?,
             host: host::name(),
             slots: llm.slots,
             slot_ttl: self.slot_ttl,
@@ -115,8 +116,7 @@ impl Planner {
         let party = Party::Planner { lead: self.lead.clone() };
         let errand = Errand { party, goal: goal.id.clone(), prompt: prompt.id.clone() };
         let (gate, errand, launcher) = (&gate, &errand, &launcher);
-        let call =
-            |request: Request| async move { gate.call(errand, &request, launcher).await };
+        let call = |request: Request| async move { gate.call(errand, &request, launcher).await };
         let roles = self.roles(goal);
         let limits = PlanLimits { max_tasks: DEFAULT_MAX_TASKS, roles: &roles };
         let check = |plan: &Plan| plan.check(goal, &limits);
@@ -164,12 +164,15 @@ impl Planner {
             let after = self.store.dependencies(&goal.id, &task.id).await.map_err(unknown)?;
             done.push((spec, after, task.progress.as_deref().unwrap_or_default()));
         }
-        let done: Vec<DoneTask<'_>> = done
-            .iter()
-            .map(|(spec, after, summary)| DoneTask { spec, after, summary })
-            .collect();
-        let decompose =
-            Decompose { goal, agents: &agents, done: &done, errors: &errors, max_tasks: DEFAULT_MAX_TASKS };
+        let done: Vec<DoneTask<'_>> =
+            done.iter().map(|(spec, after, summary)| DoneTask { spec, after, summary }).collect();
+        let decompose = Decompose {
+            goal,
+            agents: &agents,
+            done: &done,
+            errors: &errors,
+            max_tasks: DEFAULT_MAX_TASKS,
+        };
         Ok(decompose.render())
     }
 }

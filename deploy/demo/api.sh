@@ -1,7 +1,7 @@
 #!/bin/sh
 # source.tsv -> api.tsv: crate, public items, documented ones. Counted are items
 # that are `pub` without limits, outside of tests; a `pub use` repeats another.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 awk -F '\t' '
     FNR == NR { crates[$1]; next }

@@ -2,7 +2,7 @@
 # lines.tsv -> lines.svg: a bar for each crate, of its code, tests and comments. The
 # drawing brings its own ground and both colour schemes, so that it can be read
 # on any page.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 awk -F '\t' '{ print $3 + $4 + $5 "\t" $0 }' lines.tsv | sort -t "$tab" -k1,1nr -k2,2 | cut -f 2- \
     > "$scratch/sorted.tsv"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fails unless report.md is whole: every section is there, no cell of the first
 # table is empty, and the drawing that it shows exists.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 for section in "At a glance" Findings Crates "Longest functions" "Largest files" \
     "Licences of the dependencies" History; do

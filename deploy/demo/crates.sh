@@ -1,7 +1,7 @@
 #!/bin/sh
 # The workspace's own packages -> crates.tsv: name, folder, targets, direct
 # dependencies, test (1 where only tests use it), description.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 project_cargo metadata --format-version 1 --no-deps > "$scratch/metadata.json"
 sh "$demo/json.sh" < "$scratch/metadata.json" > "$scratch/metadata.tsv"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Every package that this project is built from on this platform, the project's
 # own aside -> dependencies.tsv: name, version, licence.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 project_cargo metadata --format-version 1 --filter-platform "$host" > "$scratch/metadata.json"

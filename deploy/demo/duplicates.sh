@@ -1,7 +1,7 @@
 #!/bin/sh
 # Packages that Cargo.lock holds in more than one version -> duplicates.tsv: name,
 # versions. An empty file is the best result.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 awk -F '"' '
     /^name = / { name = $2 }

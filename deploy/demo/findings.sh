@@ -1,7 +1,7 @@
 #!/bin/sh
 # All the numbers -> findings.tsv: grade (good, look, act), what was found, what
 # to do. The thresholds are this project's own rules.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 max_function_lines=80
 max_file_lines=600

@@ -1,7 +1,7 @@
 #!/bin/sh
 # source.tsv -> functions.tsv: lines, function, file, first line, test (0 or 1),
 # longest first. A function without a body (in a trait) is not listed.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 awk -F '\t' '
     $2 != file { file = $2; depth = 0; open = 0; waiting = ""; inside = 0 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Outside of tests, what can break memory safety or end the program -> hazards.tsv:
 # kind, file, line. Kinds: unsafe, unwrap, expect, panic (with its kin).
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 awk -F '\t' '
     $4 != "code" || $5 { next }

@@ -2,7 +2,7 @@
 # What git remembers -> history.tsv: kind, key, value. Without a history (an
 # archive, a shallow clone of nothing, no git) it says so and is done: that is an
 # answer, not a failure.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 cd "$ORCH_PROJECT"
 
 none() {

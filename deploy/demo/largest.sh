@@ -1,6 +1,6 @@
 #!/bin/sh
 # The 15 largest files of the project -> largest.tsv: bytes, path.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 project_files > "$scratch/files"
 while IFS= read -r file; do

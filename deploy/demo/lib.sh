@@ -7,7 +7,9 @@
 set -eu
 LC_ALL=C
 export LC_ALL
-demo="$ORCH_PROJECT/deploy/demo"
+demo=$(cd "$(dirname "$0")" && pwd)
+# A model's program is not told where the project is.
+ORCH_PROJECT=${ORCH_PROJECT:-${demo%/deploy/demo}}
 tab=$(printf '\t')
 
 # What a killed attempt left behind goes once it cannot be in use any more.

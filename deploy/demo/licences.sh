@@ -1,7 +1,7 @@
 #!/bin/sh
 # dependencies.tsv -> licences.tsv: packages, licence, the first names. The order
 # inside `A OR B` means nothing, so `B OR A` counts as the same.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 awk -F '\t' '
     function canonical(text,   part, count, i, j, swap, out) {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # source.tsv -> lines.tsv: crate, files, code, tests, comments, blank. Lines of
 # tests are code that only tests compile; comments include the documentation.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 awk -F '\t' '
     FNR == NR { crates[$1]; next }

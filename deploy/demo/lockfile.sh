@@ -1,6 +1,6 @@
 #!/bin/sh
 # The lock file and the tools in use -> toolchain.tsv: what, value.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 lock="$ORCH_PROJECT/Cargo.lock"
 packages=$(grep -c '^\[\[package\]\]' "$lock")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # All the tables -> report.md.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 sum() { awk -F '\t' -v column="$2" '{ n += $column } END { print n + 0 }' "$1"; }
 thousands() {

@@ -3,7 +3,7 @@
 # of source: crate, file, line, kind (code, comment, doc, blank), test (0 or 1),
 # code without comments and with empty strings, comment. The counting tasks read
 # this instead of parsing Rust seven times.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 project_files > "$scratch/files"
 grep '\.rs$' "$scratch/files" > "$scratch/rust"

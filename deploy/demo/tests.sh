@@ -1,6 +1,6 @@
 #!/bin/sh
 # source.tsv -> tests.tsv: crate, number of test functions, how many are ignored.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 awk -F '\t' '
     FNR == NR { crates[$1]; next }

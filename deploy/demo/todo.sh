@@ -1,7 +1,7 @@
 #!/bin/sh
 # Promises left in comments -> todo.tsv: file, line, the comment. An empty file is
 # the best result.
-. "$ORCH_PROJECT/deploy/demo/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 awk -F '\t' '
     $7 ~ /(^|[^A-Za-z])(TODO|FIXME|XXX|HACK)([^A-Za-z]|$)/ {

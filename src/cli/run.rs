@@ -15,8 +15,8 @@ use tokio::runtime::Builder;
 
 use super::args::{Globals, interval, wait};
 use super::connect::{self, Target, Variables};
-use super::{Exit, Failure};
 use super::llm_args::LlmArgs;
+use super::{Exit, Failure};
 use crate::settings::{self, Common, LogSettings, LogStyle};
 use crate::telemetry;
 
@@ -247,7 +247,9 @@ impl Args {
             Some(ProcessRole::Orchestrator) | None => {
                 self.orchestrator(globals, &target, variables).map(Settings::Orchestrator)
             }
-            Some(ProcessRole::Agent) => self.agent(globals, &target, variables).map(Settings::Agent),
+            Some(ProcessRole::Agent) => {
+                self.agent(globals, &target, variables).map(Settings::Agent)
+            }
         }
     }
 

@@ -1,4 +1,5 @@
 use clap::Parser;
+use model::Provider;
 
 use super::*;
 
@@ -94,7 +95,8 @@ fn agent_should_have_defaults_from_its_name() {
     assert_eq!(settings.role.as_str(), "research");
     assert_eq!(settings.instructions, root.join("instructions/research_agent.md"));
     assert_eq!(settings.heartbeat, root.join("heartbeat/research_agent.md"));
-    assert_eq!((settings.cadence, settings.provider.as_str()), (CADENCE, OFFLINE));
+    assert_eq!((settings.cadence, settings.llm.provider), (CADENCE, Provider::Claude));
+    assert_eq!((settings.llm.slots, settings.llm.use_sysg), (2, false));
 }
 
 #[test]
@@ -139,7 +141,9 @@ fn flags_of_the_reference_should_all_be_read() {
         "--llm-use-sysg",
     ])
     .unwrap();
-    assert_eq!(line.args.idle_flags(), ["--llm-cli", "--llm-extra-arg", "--llm-use-sysg"]);
+    let llm = line.args.llm.resolve(&|_| None).unwrap();
+    assert_eq!((llm.provider, llm.use_sysg), (Provider::Offline, true));
+    assert_eq!(llm.extra_args, ["--flag", "b"]);
     let line = Line::try_parse_from([
         "orch",
         "--role",
@@ -153,7 +157,9 @@ fn flags_of_the_reference_should_all_be_read() {
         "warning",
     ])
     .unwrap();
-    assert_eq!(line.args.idle_flags().len(), 3);
+    let llm = line.args.llm.resolve(&|_| None).unwrap();
+    assert_eq!(llm.programs[&Provider::Claude], "x");
+    assert_eq!((llm.extra_args, llm.use_sysg), (vec!["-y".to_owned()], true));
     assert_eq!(line.args.log_level, LogLevel::Warn);
 }
 
@@ -171,4 +177,48 @@ fn controllers_should_be_picked_and_checked() {
     assert!(error.contains("brain") && error.contains("heartbeat"), "{error}");
     let error = refused(&["--role", "orchestrator", "--controllers", ""]);
     assert!(error.contains("controller"), "{error}");
+}
+
+#[test]
+fn slots_should_be_those_of_the_flag_or_of_the_references_variable() {
+    let slots = |flag: &[&str], variable: Option<&str>| {
+        let words = [&["orch", "--role", "orchestrator"], flag].concat();
+        let line = Line::try_parse_from(words).unwrap();
+        let of = |name: &str| {
+            (name == "PORKI_LLM_MAX_CONCURRENCY").then_some(variable).flatten().map(str::to_owned)
+        };
+        line.args.llm.resolve(&of).map(|llm| llm.slots).map_err(|error| error.to_string())
+    };
+    assert_eq!(slots(&[], Some("7")), Ok(7));
+    assert_eq!(slots(&["--llm-max-concurrency", "3"], Some("7")), Ok(3));
+    assert!(slots(&[], Some("many")).unwrap_err().contains("PORKI_LLM_MAX_CONCURRENCY"));
+    assert!(slots(&[], Some("0")).is_err());
+}
+
+#[test]
+fn unknown_provider_should_be_refused_with_those_there_are() {
+    let error = refused(&["--role", "orchestrator", "--llm-provider", "gpt"]);
+    assert!(error.contains("claude") && error.contains("offline"), "{error}");
+}
+
+#[test]
+fn prompt_should_need_no_role_and_nothing_else_may() {
+    assert!(Line::try_parse_from(["orch", "-p", "hello"]).is_ok());
+    assert!(Line::try_parse_from(["orch"]).is_err());
+    assert!(Line::try_parse_from(["orch", "-p", "hello", "--role", "agent"]).is_err());
+}
+
+#[test]
+fn arguments_of_an_agent_should_read_back_as_its_settings() {
+    let words = ["--llm-provider", "codex", "--llm-model", "m", "--llm-cli", "/bin/x"];
+    let more = ["--llm-extra-arg=-y", "--llm-max-concurrency", "5", "--llm-use-sysg"];
+    let given = agent(&[&words[..], &more].concat()).llm;
+    let arguments = given.arguments();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let again = agent(&words).llm;
+    assert_eq!(format!("{given:?}"), format!("{again:?}"));
+    // Somebody else's model and arguments are not this one's.
+    let claude = given.as_asked(Some(Provider::Claude), None);
+    assert_eq!((claude.model, claude.extra_args.len()), (None, 0));
+    assert_eq!(given.as_asked(None, Some("n")).model.as_deref(), Some("n"));
 }

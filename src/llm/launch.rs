@@ -109,9 +109,8 @@ impl Launch {
     async fn run(self, cancel: CancellationToken) -> Result<Ended, Failure> {
         let Self { invocation, env, marker, folder, log, timeout, .. } = self;
         for (path, text) in &invocation.files {
-            write_private(path, text.as_bytes()).map_err(|error| {
-                failed(format!("writing {}: {error}", path.display()))
-            })?;
+            write_private(path, text.as_bytes())
+                .map_err(|error| failed(format!("writing {}: {error}", path.display())))?;
         }
         let mut command = Command::new(&invocation.program)
             .args(&invocation.args)
@@ -167,7 +166,8 @@ impl Launcher {
             Err(error) => return Err(failed(reconcile::error_chain(&error))),
         };
         guard.launcher = Some(launcher);
-        let exit = Exit::watch(launcher).map_err(|error| failed(format!("watching it: {error}")))?;
+        let exit =
+            Exit::watch(launcher).map_err(|error| failed(format!("watching it: {error}")))?;
         let mut exit = std::pin::pin!(exit.wait());
         tokio::select! {
             _ = &mut exit => {}
@@ -186,7 +186,11 @@ impl Launcher {
     }
 }
 
-async fn end(launcher: &Identity, exit: impl Future<Output = std::io::Result<()>>, grace: Duration) {
+async fn end(
+    launcher: &Identity,
+    exit: impl Future<Output = std::io::Result<()>>,
+    grace: Duration,
+) {
     _ = process::signal(launcher, Signal::TERM);
     if timeout(grace, exit).await.is_err() {
         _ = process::signal(launcher, Signal::KILL);

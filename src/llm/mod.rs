@@ -20,9 +20,8 @@ use crate::settings::Llm;
 /// # Errors
 /// Where the provider `command` has no command.
 pub(crate) fn provider(llm: &Llm) -> Result<Arc<dyn Provider>, Failure> {
-    let cli = |usual: &str| {
-        llm.programs.get(&llm.provider).cloned().unwrap_or_else(|| usual.to_owned())
-    };
+    let cli =
+        |usual: &str| llm.programs.get(&llm.provider).cloned().unwrap_or_else(|| usual.to_owned());
     let extra_args = llm.extra_args.clone();
     Ok(match llm.provider {
         Name::Claude => Arc::new(Claude { cli: cli("claude"), extra_args }),

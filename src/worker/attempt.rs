@@ -101,6 +101,7 @@ pub(super) struct Attempt<'a> {
     pub(super) memory: &'a [String],
     /// The task is to be handed back.
     pub(super) stopped: CancellationToken,
+    pub(super) began: Instant,
 }
 
 impl Attempt<'_> {
@@ -172,8 +173,11 @@ impl Attempt<'_> {
         let names: Vec<&str> = artifacts.iter().map(|artifact| artifact.path.as_str()).collect();
         let summary = match (work, self.mind) {
             (Work::Block { took }, _) => {
-                let made =
-                    if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+                let made = if names.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", names.join(", "))
+                };
                 format!("done in {:.1} s{made}", took.as_secs_f64())
             }
             (Work::Thought(answer), Some(mind)) => {
@@ -191,6 +195,16 @@ impl Attempt<'_> {
     pub(super) fn log(&self) -> PathBuf {
         let project = &self.settings.common.project;
         paths::attempt_log(project, &self.grant.task, self.grant.attempt)
+    }
+
+    /// How long a command may still take. A model's calls have a limit of their own and
+    /// may wait for a slot: what they took does not count.
+    fn time_left(&self) -> Duration {
+        let limit = self.grant.spec.timeout();
+        match self.grant.spec.run {
+            Some(_) => limit.saturating_sub(self.began.elapsed()),
+            None => limit,
+        }
     }
 
     /// What everything that runs for this attempt carries in its environment.
@@ -244,7 +258,7 @@ impl Attempt<'_> {
             .env("ORCH_INSTRUCTIONS", &self.settings.instructions)
             .env("ORCH_HEARTBEAT", &self.settings.heartbeat)
             .marker(agent_controller::attempt::MARKER, self.marker())
-            .timeout(grant.spec.timeout())
+            .timeout(self.time_left())
             .cancel(self.stopped.clone())
             .grace(GRACE)
             .max_bytes(LOG_BYTES)

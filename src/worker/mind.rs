@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use model::lease::Epoch;
 use model::{Provider, TaskId};
-use providers::ask::{Asked, ask};
 use providers::answers::Answer;
+use providers::ask::{Asked, ask};
 use providers::prompts::Prompt;
 use providers::{Failure, FailureKind, Permissions, Request, Session};
 use store::Store;
@@ -126,8 +126,7 @@ impl Mind {
             prompt: question.prompt.id.clone(),
         };
         let (gate, errand, launcher) = (&self.gate, &errand, &launcher);
-        let call =
-            |request: Request| async move { gate.call(errand, &request, launcher).await };
+        let call = |request: Request| async move { gate.call(errand, &request, launcher).await };
         let asked = ask(request, &question.prompt, call, check).await;
         _ = std::fs::remove_dir_all(scratch);
         if let Err(failure) = &asked {
@@ -176,4 +175,3 @@ fn scratch(settings: &Agent, task: Option<(&TaskId, Epoch)>) -> Result<PathBuf, 
     })?;
     Ok(folder)
 }
-

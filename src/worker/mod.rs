@@ -67,8 +67,7 @@ pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
     let link = Link::start(&store, &settings, incarnation, control)?;
     tokio::spawn(signals.obey(link.clone()));
     let mind = Mind::new(&store, &settings, incarnation, link.stopped())?;
-    let mut worker =
-        Worker { store, settings, incarnation, link, memory, mind, refusals: 0 };
+    let mut worker = Worker { store, settings, incarnation, link, memory, mind, refusals: 0 };
     worker.run().await;
     worker.leave().await;
     Ok(())
@@ -180,6 +179,7 @@ impl Worker {
             mind: self.mind.as_ref(),
             memory: self.memory.lines(),
             stopped: self.link.stopped(),
+            began: Instant::now(),
         };
         let finished = tokio::select! {
             biased;

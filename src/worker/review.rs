@@ -80,7 +80,7 @@ impl Attempt<'_> {
                     spec.id
                 );
                 let title = format!("Fix: {}", spec.title);
-                let like = Like { spec, role: looked_at.role.clone() };
+                let like = Like { id: &looked_at.id, spec, role: looked_at.role.clone() };
                 self.send_back(&like, "fix", round, title, description, DetourKind::Review, || {
                     format!("the review found: {findings}")
                 })
@@ -141,7 +141,7 @@ impl Attempt<'_> {
             folder: self.grant.spec.folder.clone(),
             ..bare
         };
-        let like = Like { spec: &spec, role: self.grant.spec.role.clone() };
+        let like = Like { id: &self.grant.task, spec: &spec, role: self.grant.spec.role.clone() };
         let round = self.grant.detours.recovery + 1;
         self.send_back(&like, "recover", round, title, description, DetourKind::Recovery, || error)
     }
@@ -185,7 +185,7 @@ impl Attempt<'_> {
         kind: DetourKind,
         error: impl FnOnce() -> String,
     ) -> Finished {
-        let id = match detour_id(&self.grant.task, word, round) {
+        let id = match detour_id(like.id, word, round) {
             Ok(id) => id,
             Err(refused) => return Finished::failed(format!("{}; {refused}", error())),
         };
@@ -206,6 +206,8 @@ impl Attempt<'_> {
 
 /// What the inserted task takes over.
 struct Like<'a> {
+    /// The stored id of the task that is mended, or goes on after it.
+    id: &'a TaskId,
     spec: &'a TaskSpec,
     role: Option<Role>,
 }

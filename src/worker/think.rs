@@ -164,7 +164,10 @@ impl Attempt<'_> {
     pub(super) async fn background(&self) -> Result<Background, Finished> {
         let (store, grant) = (self.store, self.grant);
         let unknown = |error: store::Error| {
-            Finished::held(format!("reading what the task needs: {}", reconcile::error_chain(&error)))
+            Finished::held(format!(
+                "reading what the task needs: {}",
+                reconcile::error_chain(&error)
+            ))
         };
         let goal = store.goal(&grant.goal).await.map_err(unknown)?;
         let goal = goal.ok_or_else(|| Finished::held("its goal is not in Redis any more"))?;
@@ -190,8 +193,11 @@ impl Attempt<'_> {
             }
         };
         let (store, goal) = (self.store, &self.grant.goal);
-        let hash: String =
-            Sha256::digest(&text).iter().take(HASH_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = Sha256::digest(&text)
+            .iter()
+            .take(HASH_BYTES)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let noted = store.note_instructions(name, self.incarnation, goal, &hash, &text).await;
         if let Err(error) = noted {
             tracing::warn!(target: "runtime", agent = %name, %error, "Instructions are not recorded");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::orch;
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 16] = [
     "",
     "run",
     "status",
@@ -12,10 +12,12 @@ const VERBS: [&str; 14] = [
     "explain",
     "retry",
     "events",
+    "cost",
     "logs",
     "validate",
     "init",
     "instructions create",
+    "instructions history",
     "doctor",
     "completions",
     "man",

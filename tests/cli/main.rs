@@ -10,6 +10,7 @@
 )]
 
 mod docs;
+mod llm;
 mod look;
 mod setup;
 mod support;

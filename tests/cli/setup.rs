@@ -123,6 +123,10 @@ fn init_should_make_a_project_that_is_valid_and_refuse_to_overwrite() {
     assert_eq!(ignored, "/target\n/.orch\n/.env\n/heartbeat/*.ack.md\n");
     let env = std::fs::read_to_string(folder.path().join(".env")).unwrap();
     assert!(env.contains("REDIS_URL=redis://127.0.0.1:7001\n"), "{env}");
+    assert!(env.contains("\nORCH_REDIS_PORT=7001\n"), "{env}");
+    assert!(env.contains("\nORCH_LLM_PROVIDER=offline\n") && !env.contains('{'), "{env}");
+    let mode = std::fs::metadata(folder.path().join(".env")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     let manifest = std::fs::read_to_string(folder.path().join("systemg.yaml")).unwrap();
     assert!(manifest.contains(env!("CARGO_BIN_EXE_orch")), "{manifest}");
 

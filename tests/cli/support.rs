@@ -124,6 +124,16 @@ impl World {
     }
 
     pub(crate) async fn register(&self, agent: &str, goal: &str) -> Worker<'_> {
+        self.register_asking(agent, goal, "").await
+    }
+
+    /// An agent that asks a model of this provider.
+    pub(crate) async fn register_asking(
+        &self,
+        agent: &str,
+        goal: &str,
+        provider: &str,
+    ) -> Worker<'_> {
         let (name, role) = (AgentName::new(agent).unwrap(), Role::new("research").unwrap());
         let registration = Registration {
             agent: &name,
@@ -133,6 +143,7 @@ impl World {
             role: &role,
             goal: &goal_id(goal),
             spec_hash: "",
+            provider,
         };
         let incarnation = self.store.register(&registration, TTL_MS).await.unwrap();
         Worker { store: &self.store, name, incarnation }

@@ -72,6 +72,7 @@ impl World {
             role: &Role::new("any").unwrap(),
             goal: &goal(),
             spec_hash: "hash",
+            provider: "",
         };
         let incarnation = self.store.register(&registration, AGENT_TTL_MS).await.unwrap();
         let claim = self.store.claim(&agent, incarnation, AGENT_TTL_MS, None).await.unwrap();

@@ -99,6 +99,10 @@ impl Provider for Claude {
         if let Some(arg) = bypass(&self.extra_args) {
             return Err(refuse_bypass(arg, "bypassPermissions"));
         }
+        if request.budget_micros == Some(0) {
+            // The program would not take it for a budget.
+            return Err(Failure::new(FailureKind::Budget, "nothing is left of the budget"));
+        }
         let mut args = vec![
             "-p".to_owned(),
             "--output-format=json".to_owned(),
@@ -259,6 +263,16 @@ fn no_outcome(ended: &Ended) -> Failure {
     let Status::Exited(code) = ended.status else {
         return failure;
     };
+    if result::is_cut(&ended.stdout.text) {
+        return malformed(
+            format!(
+                "claude ended before all of its answer was written, as it does with long ones: \
+                 {} bytes came; answer in fewer words",
+                ended.stdout.text.len()
+            ),
+            &ended.stdout.text,
+        );
+    }
     let said = [&ended.stderr.text, &ended.stdout.text].map(|text| text.trim());
     let missing = said
         .iter()

@@ -92,7 +92,7 @@ pub struct Program {
 struct Answer {
     value: Option<Value>,
     text: Option<String>,
-    usage: Figures,
+    usage: Option<Figures>,
     model: Option<String>,
     session: Option<String>,
     error: Option<Reason>,
@@ -104,18 +104,19 @@ struct Answer {
 #[serde(default)]
 struct Figures {
     cost_usd: Option<f64>,
-    input_tokens: u64,
-    output_tokens: u64,
-    cache_read_tokens: u64,
-    cache_write_tokens: u64,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_read_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Reason {
-    kind: String,
-    message: String,
-    until: Option<Timestamp>,
+    kind: Option<String>,
+    message: Option<String>,
+    /// A time that cannot be read is no time: the limit counts all the same.
+    until: Option<String>,
 }
 
 impl Provider for Program {
@@ -217,7 +218,7 @@ fn read_answer(
     ended: &Ended,
     answer: Answer,
 ) -> Result<Reply, Failure> {
-    let usage = answer.usage.usage();
+    let usage = answer.usage.map(|figures| figures.usage()).unwrap_or_default();
     if let Some(reason) = answer.error {
         return Err(failure(name, &reason).with_usage(usage));
     }
@@ -239,12 +240,14 @@ fn read_answer(
 }
 
 fn failure(name: &str, reason: &Reason) -> Failure {
-    let said = quote(&reason.message);
-    let kind = match reason.kind.as_str() {
-        "limit" => FailureKind::Limit(Limit { until: reason.until }),
+    let message = reason.message.as_deref().unwrap_or("no reason given");
+    let said = quote(message);
+    let until = || reason.until.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+    let kind = match reason.kind.as_deref().unwrap_or_default() {
+        "limit" => FailureKind::Limit(Limit { until: until() }),
         "refused" => FailureKind::Refused,
         "denied" => FailureKind::Denied,
-        "malformed" => return malformed(format!("{name}: {said}"), &reason.message),
+        "malformed" => return malformed(format!("{name}: {said}"), message),
         "budget" => FailureKind::Budget,
         _ => FailureKind::Failed,
     };
@@ -259,10 +262,10 @@ impl Figures {
     fn usage(&self) -> Usage {
         Usage {
             cost_micros: self.cost_usd.and_then(micros),
-            input_tokens: self.input_tokens,
-            output_tokens: self.output_tokens,
-            cache_read_tokens: self.cache_read_tokens,
-            cache_write_tokens: self.cache_write_tokens,
+            input_tokens: self.input_tokens.unwrap_or_default(),
+            output_tokens: self.output_tokens.unwrap_or_default(),
+            cache_read_tokens: self.cache_read_tokens.unwrap_or_default(),
+            cache_write_tokens: self.cache_write_tokens.unwrap_or_default(),
         }
     }
 }

@@ -160,4 +160,15 @@ mod tests {
         task.run = Some("true".into());
         assert_eq!(block(&task), Ok("true"));
     }
+
+    #[test]
+    fn every_call_should_be_refused_with_what_to_do_instead() {
+        for step in [Step::Decompose, Step::Execute, Step::Prompt] {
+            let failure = refused(step);
+            assert_eq!(failure.kind, FailureKind::Refused);
+            assert!(failure.message.contains("--llm-provider"), "{failure}");
+        }
+        assert!(refused(Step::Decompose).message.contains("#### Tasks"));
+        assert!(refused(Step::Execute).message.contains("```sh"));
+    }
 }

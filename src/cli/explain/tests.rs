@@ -57,6 +57,7 @@ pub(crate) fn task(name: &str, status: State) -> Task {
         finished: None,
         cost_micros: 0,
         llm_calls: 0,
+        prompt: None,
         session: None,
         detours: Detours::default(),
     }

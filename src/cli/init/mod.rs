@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,13 +18,16 @@ const IGNORED: [&str; 3] = ["/.orch", "/.env", "/heartbeat/*.ack.md"];
 
 pub(super) const AGENT: &str = include_str!("agent.md");
 const HEARTBEAT: &str = include_str!("heartbeat.md");
+const ENV: &str = include_str!("env");
 const REDIS: &str = include_str!("../../../deploy/redis.sh");
 
 /// Make a project that works
 ///
-/// Writes INSTRUCTIONS.md with two agents and a goal whose two tasks need no model,
-/// instructions/, heartbeat/, systemg.yaml, deploy/redis.sh, .env and lines of .gitignore.
-/// Refuses where one of the files is there already.
+/// Writes INSTRUCTIONS.md with two agents and a goal that works without a model and with
+/// one, instructions/, heartbeat/, systemg.yaml, deploy/redis.sh, .env and lines of
+/// .gitignore. Refuses where one of the files is there already.
+///
+/// ORCH_LLM_PROVIDER in .env says who is asked: offline (nobody) at first.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The folder; made where it does not exist
@@ -113,11 +117,12 @@ fn env_file(folder: &Path, port: u16) -> Result<bool, Failure> {
     if path.symlink_metadata().is_ok() {
         return Ok(false);
     }
-    let text = format!(
-        "# Read by orch and by deploy/redis.sh; variables that are set already win.\n\
-         REDIS_URL=redis://127.0.0.1:{port}\nORCH_REDIS_PORT={port}\n"
-    );
-    write_new(&path, &text).map(|()| true)
+    write_new(&path, &ENV.replace("{port}", &port.to_string()))?;
+    // A key may be written into it.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(|error| {
+        Failure::negative(format!("cannot keep {} from others: {error}", path.display()))
+    })?;
+    Ok(true)
 }
 
 /// Adds what `.gitignore` lacks. Whether it had to.
@@ -157,7 +162,8 @@ fn said(folder: &Path, files: &[(&str, String)], port: u16, env: bool, ignored: 
     }
     if !env {
         out.push_str(
-            "  (.env was there and stays as it is: REDIS_URL in it says where Redis is)\n",
+            "  (.env was there and stays as it is: REDIS_URL in it says where Redis is, and\n  \
+             ORCH_LLM_PROVIDER which model is asked: claude without it, nobody with offline)\n",
         );
     }
     let here = folder.as_os_str() == ".";
@@ -177,6 +183,7 @@ fn said(folder: &Path, files: &[(&str, String)], port: u16, env: bool, ignored: 
          \x20 sysg start --daemonize                 start Redis, the orchestrator and the agents\n\
          \x20 orch status --watch                    look on; Ctrl-C ends it\n\
          \x20 cat .orch/work/goal-001/report.md      what the tasks made\n\
+         \x20 edit .env                              have a model do it: ORCH_LLM_PROVIDER=claude\n\
          \x20 echo PAUSE >> heartbeat/research.md    steer an agent; RESUME lets it go on\n\
          \x20 sysg stop                              stop it all\n"
     ));

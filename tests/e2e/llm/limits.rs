@@ -55,7 +55,10 @@ async fn limit_in_the_middle(cli: Cli, limit: impl Fn() -> Say + Send + Sync + '
 #[tokio::test]
 async fn limit_of_claude_with_a_reset_time_should_hold_it_until_then() {
     limit_in_the_middle(Cli::Claude, || {
-        Say::error(429, "rate_limit_error", "You've hit your usage limit").retry_after(6)
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let message = format!("Claude AI usage limit reached|{}", now.as_secs() + 12);
+        // A wait that long is not the program's own.
+        Say::error(429, "rate_limit_error", message).retry_after(7200)
     })
     .await;
 }
@@ -105,7 +108,8 @@ async fn spent_budget_of_a_task_should_let_the_others_go_on() {
         _ => obey(call, &[]),
     });
     let cli = Cli::Claude;
-    let tasks = "#### Tasks\n- dear: Spend (budget: $0.05; priority: 9)\n- cheap: Save -> cheap.txt\n";
+    let tasks =
+        "#### Tasks\n- dear: Spend (budget: $0.05; priority: 9)\n- cheap: Save -> cheap.txt\n";
     let instructions = prose(cli, &["an_agent"], tasks);
     let Some(builder) = thinking(cli, &server, instructions.clone()) else { return };
     let fleet = start(cli, &server, builder).await;
@@ -183,7 +187,9 @@ async fn shell_blocks_should_run_while_the_model_is_held() {
     let limited = Arc::new(AtomicBool::new(true));
     let until = Arc::clone(&limited);
     let server = LlmServer::start(move |call| match until.load(Ordering::SeqCst) {
-        true => Say::error(429, "rate_limit_error", "You've hit your usage limit").retry_after(8),
+        true => {
+            Say::error(429, "rate_limit_error", "You've hit your usage limit").retry_after(7200)
+        }
         false => obey(call, &[]),
     });
     let cli = Cli::Claude;

@@ -1,7 +1,7 @@
 //! From prose to `complete`.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use model::goal::Status;
@@ -31,6 +31,7 @@ async fn eight_tasks(cli: Cli) {
         assert_eq!(task.progress.as_deref(), Some("Wrote what was asked for."));
         let made = task.artifacts.unwrap();
         assert!(made[0]["bytes"].as_u64() > Some(0) && made[0]["sha256"].is_string(), "{made}");
+        assert!(task.prompt.is_some_and(|prompt| prompt.starts_with("execute/1 ")));
         assert!(task.llm_calls >= 2, "{}: {}", task.id, task.llm_calls);
     }
     assert_eq!(calls_for(&server, &Asked::Plan).len(), 1);
@@ -66,9 +67,7 @@ async fn resumed(cli: Cli) {
     let server = LlmServer::start(move |call| match asked(call) {
         // What comes after the first file, the first time.
         Asked::Do(_) if call.round == 1 && first.fetch_add(1, Ordering::SeqCst) == 0 => Say::hang(),
-        Asked::Do(task) if !call.tool_results.is_empty() => {
-            Say::json(super::script::done(&task))
-        }
+        Asked::Do(task) if !call.tool_results.is_empty() => Say::json(super::script::done(&task)),
         _ => obey(call, &[("t1", &[])]),
     });
     let Some(builder) = thinking(cli, &server, prose(cli, &["an_agent"], "")) else { return };
@@ -195,6 +194,10 @@ async fn prompt_on_the_command_line_should_be_answered() {
     let fleet = builder.write().await;
     let output = fleet.orch(&["run", "-p", "how are you"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!((said.as_str(), output.status.code()), ("Fine, thank you.\n", Some(0)), "{output:?}");
+    assert_eq!(
+        (said.as_str(), output.status.code()),
+        ("Fine, thank you.\n", Some(0)),
+        "{output:?}"
+    );
     assert_eq!(json!(server.calls().len()), json!(1));
 }

@@ -3,8 +3,8 @@
 use model::goal::Status;
 use model::task::State;
 use serde_json::json;
-use testkit::{LlmServer, Say};
 use testkit::wait_until;
+use testkit::{LlmServer, Say};
 
 use super::script::{Asked, Cli, Tally, asked, calls_for, obey, plan, prose, start, thinking};
 use crate::support::{DEADLINE, goal_001, id};
@@ -19,9 +19,9 @@ fn reviewed(cli: Cli) -> String {
 async fn failed_review_should_be_mended_and_looked_at_again() {
     let reviews = Tally::default();
     let server = LlmServer::start(move |call| match asked(call) {
-        Asked::Review if reviews.count("") == 0 => Say::json(
-            json!({ "verdict": "fail", "findings": ["the second line is missing"] }),
-        ),
+        Asked::Review if reviews.count("") == 0 => {
+            Say::json(json!({ "verdict": "fail", "findings": ["the second line is missing"] }))
+        }
         Asked::Do(task) if task.ends_with("__fix1") && call.round == 0 => {
             Say::shell("echo second >> t1.txt")
         }
@@ -68,13 +68,17 @@ async fn review_that_never_passes_should_end_with_a_person() {
 #[tokio::test]
 async fn failure_that_can_be_mended_should_be_by_a_task_of_its_own() {
     let server = LlmServer::start(move |call| match asked(call) {
-        Asked::Do(task) if task == "t1" && !call.text.contains("t1__recover1") => Say::json(json!({
-            "status": "failed", "outputs": [], "follow_ups": [], "notes": "the weights are not calibrated" })),
+        Asked::Do(task) if task == "t1" && !call.text.contains("t1__recover1") => {
+            Say::json(json!({
+            "status": "failed", "outputs": [], "follow_ups": [], "notes": "the weights are not calibrated" }))
+        }
         Asked::Do(task) if task.ends_with("__recover1") => Say::json(json!({
             "status": "done", "outputs": [], "follow_ups": [], "notes": "calibrated" })),
-        Asked::Rescue => Say::json(json!({ "recoverable": true, "reason": "they can be calibrated",
+        Asked::Rescue => {
+            Say::json(json!({ "recoverable": true, "reason": "they can be calibrated",
             "remediation_title": "Calibrate the weights", "remediation_steps": ["calibrate"],
-            "confidence": 0.8 })),
+            "confidence": 0.8 }))
+        }
         _ => obey(call, ONE),
     });
     let cli = Cli::Claude;

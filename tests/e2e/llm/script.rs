@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
-use testkit::{Call, LlmServer, Say};
 use testkit::installed;
+use testkit::{Call, LlmServer, Say};
 
 use crate::support::{Builder, Fleet, fleet};
 
@@ -146,7 +146,9 @@ pub(crate) fn prose(cli: Cli, agents: &[&str], settings: &str) -> String {
     for agent in agents {
         text += &format!("\n### {agent}\n- Goal: goal-001\n{}", cli.permissions());
     }
-    text + &format!("\n## Goals\n\n### goal-001\nWrite some files, each with its name in it.\n\n{settings}\n")
+    text + &format!(
+        "\n## Goals\n\n### goal-001\nWrite some files, each with its name in it.\n\n{settings}\n"
+    )
 }
 
 /// A fleet that asks `server` by `cli`; `None` where that is not installed.

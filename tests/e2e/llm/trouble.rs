@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use model::goal::Status;
 use model::task::State;
 use serde_json::json;
-use testkit::{LlmServer, Say};
 use testkit::wait_until;
+use testkit::{LlmServer, Say};
 
 use super::script::{Asked, Cli, asked, calls_for, done, obey, plan, prose, start, thinking};
 use crate::support::{DEADLINE, Fleet, goal_001};

@@ -156,6 +156,7 @@ impl World {
             role: &Role::new("any").unwrap(),
             goal: &goal(),
             spec_hash: "hash",
+            provider: "",
         };
         self.store.register(&registration, AGENT_TTL_MS).await.unwrap()
     }

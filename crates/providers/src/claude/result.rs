@@ -176,6 +176,11 @@ pub(super) fn last(stdout: &str) -> Option<Outcome<'_>> {
     })
 }
 
+/// Whether the line was begun; for output without a line that can be read.
+pub(super) fn is_cut(stdout: &str) -> bool {
+    stdout.contains(START)
+}
+
 /// What a line cost whose middle is missing, from what stands at its end. A model cannot
 /// forge it: within a string, these quotes would be escaped.
 pub(super) fn usage_at_end(stdout: &str) -> Usage {

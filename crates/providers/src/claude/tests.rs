@@ -135,6 +135,10 @@ fn prompt_should_go_to_stdin_and_values_into_one_argument_each() {
         assert!(invocation.args.contains(&arg.to_owned()), "{:?}", invocation.args);
     }
     assert!(!invocation.args.contains(&"--no-session-persistence".to_owned()));
+    request.budget_micros = Some(0);
+    let failure = Claude::default().invocation(&request).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Budget);
+    request.budget_micros = None;
     request.session = Session::Resume("id".into());
     assert!(args(&request).contains(&"--resume=id".to_owned()));
     request.prompt = "/cost".into();
@@ -234,6 +238,16 @@ fn answer_should_count_where_only_the_end_of_the_program_hung() {
     let of = |status| Claude::default().read(&request(Step::Prompt), &ended(status, &done, "", 0));
     assert!(of(Status::TimedOut).is_ok());
     assert_eq!(of(Status::Cancelled).unwrap_err().kind, FailureKind::Cancelled);
+}
+
+#[test]
+fn answer_that_was_not_written_to_its_end_should_be_malformed() {
+    let cut = r#"{"type":"result","subtype":"success","is_error":false,"result":"abc"#;
+    let failure =
+        Claude::default().read(&request(Step::Prompt), &ended(Status::Exited(0), cut, "", 0));
+    let failure = failure.unwrap_err();
+    assert!(matches!(failure.kind, FailureKind::Malformed(_)), "{failure:?}");
+    assert!(failure.message.contains("fewer words"), "{failure}");
 }
 
 #[test]

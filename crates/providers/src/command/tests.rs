@@ -76,6 +76,9 @@ fn errors_should_keep_their_kind() {
     };
     let until = "2026-10-09T08:00:00Z".parse().unwrap();
     assert_eq!(of("limit").kind, FailureKind::Limit(Limit { until: Some(until) }));
+    let odd = r#"{"error": {"kind": "limit", "message": null, "until": "soon"}, "usage": null}"#;
+    let limit = FailureKind::Limit(Limit { until: None });
+    assert_eq!(read(None, 0, odd).unwrap_err().kind, limit);
     assert_eq!(of("refused").kind, FailureKind::Refused);
     assert_eq!(of("budget").kind, FailureKind::Budget);
     assert_eq!(of("denied").kind, FailureKind::Denied);

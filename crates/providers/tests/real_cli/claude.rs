@@ -187,8 +187,17 @@ async fn hang_should_end_at_the_timeout() {
 }
 
 #[tokio::test]
-async fn connection_that_always_breaks_should_be_a_failure() {
-    let Some((claude, world)) = start(|_| Say::text("never whole").cut_after(3)) else { return };
+async fn connection_that_breaks_should_be_a_failure_unless_the_program_mends_it() {
+    // After a break the program asks again without a stream.
+    let script = |call: &Call| match call.body["stream"].as_bool() {
+        Some(true) => Say::text("whole").cut_after(3),
+        _ => Say::text("whole"),
+    };
+    let Some((claude, world)) = start(script) else { return };
+    let reply = world.call(&claude, &world.request(Step::Select, "x")).await.unwrap();
+    assert_eq!(reply.text, "whole");
+
+    let Some((claude, world)) = start(|_| Say::raw(200, &[], "").cut_after(0)) else { return };
     let failure = world.call(&claude, &world.request(Step::Select, "x")).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Failed, "{failure}");
 }
@@ -217,7 +226,8 @@ async fn huge_answer_should_be_malformed_and_bounded() {
     let failure = world.call(&claude, &request).await.unwrap_err();
     let FailureKind::Malformed(came) = &failure.kind else { panic!("{failure:?}") };
     assert!(came.len() < 10_000 && failure.message.len() < 1_000, "{failure}");
-    assert!(failure.usage.cost_micros.unwrap() > 0, "{failure:?}");
+    // What it cost is not always known: the program may end before all is written.
+    assert!(failure.message.contains("fewer words"), "{failure}");
 }
 
 #[tokio::test]

@@ -11,4 +11,5 @@
 
 mod claude;
 mod codex;
+mod command;
 mod world;

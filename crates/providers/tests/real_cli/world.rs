@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use process::{Captured, Command, Ended, find_by_env};
+use process::{Command, Ended, find_by_env};
 use providers::{
     Failure, Invocation, Permissions, Provider, Reply, Request, Runner, Session, Step, call,
 };
@@ -39,7 +39,8 @@ impl World {
         world
     }
 
-    fn new(server: LlmServer, mut env: Vec<(String, String)>) -> Self {
+    /// For any program, with these variables.
+    pub(crate) fn new(server: LlmServer, mut env: Vec<(String, String)>) -> Self {
         let root = tempfile::tempdir().unwrap();
         for folder in ["home", "work", "scratch"] {
             std::fs::create_dir(root.path().join(folder)).unwrap();
@@ -176,12 +177,4 @@ pub(crate) fn uuid() -> String {
 
 pub(crate) fn exists(path: impl AsRef<Path>) -> bool {
     path.as_ref().exists()
-}
-
-/// A run that printed this and ended well.
-pub(crate) fn printed(text: String) -> Ended {
-    let nothing = Captured::default();
-    let stdout = Captured { text, left_out_bytes: 0 };
-    let status = process::Status::Exited(0);
-    Ended { status, stdout, stderr: nothing, duration: Duration::ZERO }
 }

@@ -38,6 +38,10 @@ end
 if c.task ~= '' and call('HEXISTS', 'task:' .. c.task, 'status') == 1 then
   add('task:' .. c.task, {cost = used.usd_micros, llm_calls = 1, llm_tokens_in = ARGV[14],
     llm_tokens_out = ARGV[15], llm_ms = ARGV[18]})
+  -- Which prompt the result came of, or will.
+  if ARGV[11] == 'execute' or ARGV[11] == 'review' then
+    call('HSET', 'task:' .. c.task, 'prompt', ARGV[19])
+  end
 end
 emit('llm-call', 'call', id, 'goal', goal, 'task', c.task,
   'agent', c.kind == 'agent' and c.name or '', 'epoch', c.epoch, 'step', ARGV[11],

@@ -71,6 +71,9 @@ pub struct Task {
     pub cost_micros: u64,
     /// How many model calls were made for it.
     pub llm_calls: u64,
+    /// Version and hash of the prompt that its last result came of, as
+    /// `execute/1 0f343b093112`.
+    pub prompt: Option<String>,
     /// The conversation that an attempt began and did not finish.
     pub session: Option<SessionRecord>,
     /// How often other tasks were put in front of this one.
@@ -308,6 +311,7 @@ fn read_task(id: TaskId, hash: &Hash, spec: Option<&str>) -> Result<Task, Error>
         finished: hash.some("finished"),
         cost_micros: hash.number("cost")?,
         llm_calls: hash.number("llm_calls")?,
+        prompt: hash.some("prompt"),
         session: read_session(hash),
         detours: Detours {
             review: hash.number("detours_review")?,
