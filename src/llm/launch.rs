@@ -102,7 +102,8 @@ fn visible(invocation: &Invocation, more: &[String]) -> Vec<(String, String)> {
     let ours = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| passes(name));
-    ours.chain(invocation.env.iter().cloned()).collect()
+    // What a person set comes last, and counts.
+    invocation.env.iter().cloned().chain(ours).collect()
 }
 
 impl Launch {

@@ -65,7 +65,7 @@ fn bad_command_lines_should_be_refused_with_what_to_write() {
         (&["run", "--role", "orchestrator", "--lease-ttl", "soon"], "500ms"),
         (&["run", "--role", "orchestrator", "--lease-ttl", "0"], "10ms"),
         (&["run", "--role", "orchestrator", "--controllers", "brain"], "heartbeat"),
-        (&["run", "--role", "orchestrator", "--llm-provider", "claude"], "offline"),
+        (&["run", "--role", "orchestrator", "--llm-provider", "clade"], "offline"),
         (&["run", "--role", "orchestrator", "--log-level", "LOUD"], "DEBUG"),
         (&["status", "--redis-url", "http://x"], "redis://"),
         (&["status", "--project", "no-such-folder"], "no-such-folder"),

@@ -17,13 +17,14 @@
 //! [`crate::end_marked`] finds the rest.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, PipeWriter};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, ChildStdin};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,9 @@ use crate::identity::to_pid;
 use crate::unsafe_calls::die_with_parent;
 use crate::watch::Exit;
 
+/// How much of the output may be on its way. Programs that write without blocking and
+/// end by exit(2), as those of Node.js do, lose what does not fit.
+const PIPE_BYTES: usize = 1024 * 1024;
 /// Default of [`Command::grace`].
 const GRACE: Duration = Duration::from_secs(2);
 /// Default of [`Command::max_bytes`].
@@ -254,7 +258,7 @@ impl Command {
         let began = Instant::now();
         let program = self.program.to_string_lossy().into_owned();
         let mut output = Output::open(&self)?;
-        let mut child = self.start()?;
+        let (mut child, stdout, stderr) = self.start()?;
         let watch_error = |source| Error::Watch { program: program.clone(), source };
         let leader = child
             .id()
@@ -265,13 +269,15 @@ impl Command {
         let exit = Exit::of_pid(leader).map_err(watch_error)?;
 
         let cause = {
-            let mut pump = std::pin::pin!(output.pump(&mut child, self.stdin.as_deref()));
+            let input = feed(child.stdin.take(), self.stdin.as_deref());
+            let output = output.drain(Some(stdout), Some(stderr));
+            let mut pump = std::pin::pin!(async { tokio::join!(input, output) });
             let mut end = std::pin::pin!(self.end(&exit, &guard));
             let mut pumped = false;
             let cause = loop {
                 tokio::select! {
                     cause = &mut end => break cause.map_err(watch_error)?,
-                    () = &mut pump, if !pumped => pumped = true,
+                    _ = &mut pump, if !pumped => pumped = true,
                 }
             };
             guard.end().await.map_err(|source| Error::End { program: program.clone(), source })?;
@@ -287,11 +293,10 @@ impl Command {
         Ok(Ended { status, stdout, stderr, duration: began.elapsed() })
     }
 
-    fn start(&self) -> Result<Child, Error> {
+    fn start(&self) -> Result<(Child, Receiver, Receiver), Error> {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(&self.args).process_group(0).kill_on_drop(true);
         command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         if self.clear_env {
             command.env_clear();
         }
@@ -303,7 +308,14 @@ impl Command {
             command.current_dir(folder);
         }
         die_with_parent(&mut command);
-        command.spawn().map_err(|source| Error::Start {
+        let start = || {
+            let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
+            // Our ends of what it writes to are closed with the command.
+            let child = command.stdout(out).stderr(err).spawn()?;
+            drop(command);
+            Ok((child, stdout, stderr))
+        };
+        start().map_err(|source| Error::Start {
             program: self.program.to_string_lossy().into_owned(),
             folder: self.folder.clone(),
             source,
@@ -351,6 +363,14 @@ fn status_of(status: ExitStatus) -> Status {
     }
 }
 
+/// A pipe for a child to write to, as wide as the system lets it be: for an ordinary
+/// user there is a sum of all pipes, and beyond it each stays as it was.
+fn pipe() -> io::Result<(Receiver, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES);
+    Ok((Receiver::from_owned_fd(reader.into())?, writer))
+}
+
 /// Kills the group when the run is given up halfway.
 struct Guard(Option<Group>);
 
@@ -391,13 +411,6 @@ impl Output {
             stderr: Capture::new(command.max_bytes),
             log: command.log.as_ref().map(open).transpose()?,
         })
-    }
-
-    /// Feeds the child and takes what it says until both streams are closed.
-    async fn pump(&mut self, child: &mut Child, input: Option<&[u8]>) {
-        let (stdin, stdout, stderr) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        tokio::join!(feed(stdin, input), self.drain(stdout, stderr));
     }
 
     async fn drain(

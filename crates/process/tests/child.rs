@@ -182,6 +182,20 @@ async fn output_without_end_should_be_drained_and_stay_bounded() {
     assert_eq!(ended.stdout.left_out_bytes as usize + LIMIT, 50_000_000 + 12);
 }
 
+/// Programs of Node.js write so: what finds no room when they end is lost.
+#[tokio::test]
+async fn output_should_find_room_also_where_it_is_written_without_blocking() {
+    for _ in 0..5 {
+        let dd = ["if=/dev/zero", "bs=900000", "count=1", "oflag=nonblock", "status=none"];
+        let ended = Command::new("dd").args(dd).max_bytes(1 << 20).run().await.unwrap();
+        assert_eq!(
+            (ended.status, ended.stdout.text.len()),
+            (Status::Exited(0), 900_000),
+            "{ended:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn log_should_be_readable_while_the_child_runs() {
     let folder = tempfile::tempdir().unwrap();

@@ -107,8 +107,8 @@ impl<'a> Iterator for Values<'a> {
                     let opening =
                         |byte: &u8| matches!(byte, b'[' | b'{') || byte.is_ascii_whitespace();
                     // A bracket of prose is passed over; of a value that is broken or cut
-                    // off, all of it, or its parts would be taken for answers. Both ways each byte is
-                    // read only so often, however many brackets there are.
+                    // off, all of it, or its parts would be taken for answers. Both go on
+                    // behind the error, so the whole text is read but twice.
                     let length = if rest.as_bytes()[..wrong].iter().all(opening) {
                         wrong
                     } else {
