@@ -56,12 +56,45 @@ fn one() -> One {
 
 #[test]
 fn cost_should_be_told_per_goal_agent_and_model() {
-    insta::assert_snapshot!(all().text(80, PLAIN));
+    insta::assert_snapshot!(all().text(80, PLAIN), @r"
+    GOAL      CALLS         COST  BUDGET     IN  CACHED   OUT   TIME
+    goal-001     10        $5.12   $5.00  12.3k  400.0k  3.2k  2 min
+    goal-002      4  $0.0423 + ?       -   4.9k  160.0k  1.3k   48 s
+    total        14  $5.1623 + ?       -  17.3k  560.0k  4.5k  3 min
+
+    AGENT           CALLS     COST     IN  CACHED   OUT   TIME
+    research_agent      9    $5.00  11.1k  360.0k  2.9k  108 s
+    codex_agent         2        ?   2.5k   80.0k   642   24 s
+    (planning)          3  $0.1623   3.7k  120.0k   963   36 s
+
+    MODEL          CALLS     COST     IN  CACHED   OUT   TIME
+    claude-sonnet     12  $5.1623  14.8k  480.0k  3.9k  2 min
+    (not said)         2        ?   2.5k   80.0k   642   24 s
+
+    ? what 2 calls cost is not known: the provider does not tell it, or the call
+      ended before it could. No budget counts them
+    ");
 }
 
 #[test]
 fn cost_of_a_goal_should_be_told_per_task() {
-    insta::assert_snapshot!(one().text(80, PLAIN));
+    insta::assert_snapshot!(one().text(80, PLAIN), @r"
+    $4.58 of the budget of $5.00 is left
+
+    TASK      STATE  CALLS   COST  BUDGET  TITLE
+    task-002  done       6  $0.31   $0.30  Title of task-002
+    task-001  done       2  $0.05       -  Title of task-001
+    task-003  done       1      ?       -  Title of task-003
+
+    GOAL      CALLS       COST  BUDGET     IN  CACHED   OUT   TIME
+    goal-001     10  $0.42 + ?   $5.00  12.3k  400.0k  3.2k  2 min
+
+    $0.06 of it was for planning, for choosing among tasks, and for tasks before
+    they were planned or retried anew
+
+    ? what 1 call cost is not known: the provider does not tell it, or the call
+      ended before it could. No budget counts them
+    ");
 }
 
 #[test]

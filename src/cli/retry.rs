@@ -36,7 +36,7 @@ async fn retry(session: &Session, text: &str) -> anyhow::Result<String> {
             Ok(format!("{id} is ready: an agent takes it as soon as one is free\n"))
         }
         Some(Err(state)) => Err(Failure::negative(format!(
-            "{id} is {state}, and neither failed nor out of budget: there is nothing to retry; \
+            "{id} is {state}, not failed, and its budget is not spent: there is nothing to retry; \
              `orch explain {id}` says more"
         ))
         .into()),

@@ -48,6 +48,16 @@ pub(crate) fn first_line(text: &str) -> String {
     }
 }
 
+/// `text` as one line, cut with `…` after `most` characters.
+pub(crate) fn one_line(text: &str, most: usize) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -344,6 +354,10 @@ mod tests {
         assert_eq!(safe_lines("a\tb\r\nc\x07\n"), "a\tb\nc\\u{7}\n");
         assert_eq!(safe("ä 日本 ✓"), "ä 日本 ✓");
         assert_eq!((first_line("a\r\nb").as_str(), first_line("a\n").as_str()), ("a …", "a"));
+        assert_eq!(
+            (one_line(" a\r\n b\n", 9).as_str(), one_line("äöü", 2).as_str()),
+            ("a b", "äö…")
+        );
     }
 
     #[test]

@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::systemg::Systemg;
 
-/// How much of a program's output is kept of each stream.
-const OUTPUT_BYTES: usize = 1024 * 1024;
+/// How much of a program's output is kept of each stream: many times what any answer
+/// should be.
+const OUTPUT_BYTES: usize = 256 * 1024;
 /// Between SIGTERM and SIGKILL. Short, because the orchestrator itself has but a second
 /// to end everything.
 pub(crate) const GRACE: Duration = Duration::from_millis(300);

@@ -250,7 +250,7 @@ async fn parked_task_should_be_explained_and_retried() {
     let json = world.orch(&["explain", "task-001", "--format", "json"]).json();
     assert_eq!((&json["verdict"], &json["cost"]["usd"]), (&"about-to-start".into(), &0.0.into()));
     let error = world.orch(&["retry", "task-001"]).failed(1);
-    assert!(error.contains("neither failed nor out of budget"), "{error}");
+    assert!(error.contains("not failed, and its budget is not spent"), "{error}");
 }
 
 #[tokio::test]

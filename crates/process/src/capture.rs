@@ -59,7 +59,10 @@ impl Capture {
             bytes.extend_from_slice(gap(left_out_bytes).as_bytes());
         }
         bytes.extend(self.tail);
-        Captured { text: String::from_utf8_lossy(&bytes).into_owned(), left_out_bytes }
+        // Copied only where it is not text as it stands.
+        let text = String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        Captured { text, left_out_bytes }
     }
 }
 

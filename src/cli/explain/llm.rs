@@ -6,7 +6,7 @@ use store::task::Task;
 
 use super::gather::{Facts, HandedBack, Worker};
 use super::why::{Answer, Verdict, answer};
-use crate::cli::text::first_line;
+use crate::cli::text::one_line;
 use crate::cli::units::{time, until, usd, written};
 
 /// What happens to who waits for a slot.
@@ -19,6 +19,9 @@ pub(super) const AFTER_A_PAUSE: &str = "an agent takes it again by itself, after
 /// How the reason of a task begins that waits for a slot.
 const SLOT: &str = "waits for an LLM slot";
 
+/// How much of what a provider says is quoted, in characters.
+const WORDS: usize = 200;
+
 /// Whether only a model can do it.
 fn needs_model(task: &Task) -> bool {
     task.spec.as_ref().is_none_or(|spec| spec.run.is_none())
@@ -26,7 +29,7 @@ fn needs_model(task: &Task) -> bool {
 
 impl HandedBack {
     pub(super) fn sentence(&self) -> String {
-        format!("{} handed it back: {}", self.agent, first_line(&self.reason))
+        format!("{} handed it back: {}", self.agent, one_line(&self.reason, WORDS))
     }
 }
 
@@ -59,7 +62,7 @@ pub(super) fn held(facts: &Facts, workers: &[&Worker]) -> Option<(Verdict, Strin
         holds.push(hold_of(facts, worker.provider)?);
     }
     let first = holds.into_iter().min_by_key(|hold| hold.until_us)?;
-    let why = format!("{}: {}", limit(facts, first), first_line(&first.message));
+    let why = format!("{}: {}", limit(facts, first), one_line(&first.message, WORDS));
     let next = "it goes on by itself then, and no attempt is used up. An agent with another \
                 `Provider:` could take it now";
     Some((Verdict::UsageLimit, sentence(&why), next.to_owned()))

@@ -110,7 +110,8 @@ fn ready_task_should_say_that_somebody_capped_its_goal() {
     assert_eq!(verdict(&facts), Verdict::SpendingCap);
     let shown = show(&facts);
     assert!(shown.contains("may ask no model until 12:25 (in 2 h 10 min)"), "{shown}");
-    assert!(shown.contains("delete goal:goal-001:spending_cap_until"), "{shown}");
+    let next = explain(&facts).next;
+    assert!(next.contains("delete goal:goal-001:spending_cap_until in Redis"), "{next}");
     // The store's mirror of a limit, which is no cap of its own.
     facts.holds = vec![limit("codex", 7_800)];
     assert_eq!(verdict(&facts), Verdict::AboutToStart);

@@ -10,9 +10,12 @@ use store::llm::{CostOf, Costs, Hold, Slot};
 use store::{Error, Store};
 
 use super::{View, kept};
-use crate::cli::text::{Paint, Tone, count, first_line, paragraph, safe};
+use crate::cli::text::{Paint, Tone, count, one_line, paragraph, safe};
 use crate::cli::units::{dollars, priced, time, until, usd, written};
 use crate::report::Problem;
+
+/// How much of what a provider says of its limit is shown, in characters.
+const WORDS: usize = 160;
 
 /// A goal and what its calls used up.
 #[derive(Debug, Clone, Serialize)]
@@ -133,7 +136,7 @@ pub(super) fn section(out: &mut String, view: &View, width: usize, paint: Paint)
     }
     for hold in holds {
         let end = hold.until.map(|end| until(end, view.at, &view.zone)).unwrap_or_default();
-        let text = format!("usage limit {end}: {}", first_line(&hold.message));
+        let text = format!("usage limit {end}: {}", one_line(&hold.message, WORDS));
         painted(out, &format!("  {}: ", hold.provider), &text, Tone::Warn, width, paint);
     }
 }

@@ -294,7 +294,41 @@ fn status_of_nothing_should_say_what_to_do() {
 #[test]
 fn status_should_show_what_models_cost_and_what_holds_them() {
     let text = text(&thinking(), 80, PLAIN);
-    insta::assert_snapshot!(text);
+    insta::assert_snapshot!(text, @r"
+    Redis         redis://127.0.0.1:6379
+    Orchestrator  none leads: start one with `sysg start --daemonize`
+
+    GOALS
+      goal-001      active    [#############.......]          4/6   66%
+        A health report
+        2 ready, 4 done
+        cost: $5.12 of $5.00, 40 calls
+        budget of $5.00 is spent ($5.12): raise `Budget:` in INSTRUCTIONS.md
+      goal-002      active    [#############.......]          4/6   66%
+        A health report
+        2 ready, 4 done
+        cost: $0.42 + ?, 12 calls (5 without a price)
+        asks no model until Thu 19 Mar 10:15 (in 24 h), says
+        goal:goal-002:spending_cap_until
+      goal-003      complete  [#############.......]          4/6   66%
+        A health report
+        2 ready, 4 done
+        cost: ? of $1.00, 3 calls (3 without a price)
+
+    AGENTS
+      NAME            STATE     PID  RESTARTS  TASK
+      research_agent  running  4300         0  task-003
+      review_agent    running    44         0  -
+        waits for an LLM slot
+
+    LLM
+      1 of 2 slots in use, 2 wait
+      claude: usage limit until 12:25 (in 2 h 10 min): You've hit your session limit
+              resets at 12:25
+
+    CONTROLLERS
+      no report yet
+    ");
 }
 
 #[test]

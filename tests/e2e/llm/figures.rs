@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use model::goal::Status;
 use model::task::State;
 
-use crate::support::{fleet, id};
+use testkit::wait_until;
+
+use crate::support::{DEADLINE, fleet, id};
 
 const TASKS: usize = 30;
 
@@ -23,6 +25,48 @@ case $request in
 esac
 "#;
 
+/// Ten megabytes that are no plan.
+const TALKER: &str = "#!/bin/sh\ncat > /dev/null\nhead -c 10485760 /dev/zero | tr '\\0' x\n";
+
+fn program(folder: &tempfile::TempDir, text: &str) -> String {
+    let program = folder.path().join("model");
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    program.to_str().unwrap().to_owned()
+}
+
+/// The most memory that a process had so far, in kilobytes.
+fn peak_kb(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Only the orchestrator makes several calls at once: one for each goal that it plans.
+#[tokio::test]
+async fn ten_calls_of_ten_megabytes_should_not_fill_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut instructions = String::from("## Agents\n\n### an_agent\n- Goal: g0\n\n## Goals\n");
+    for goal in 0..10 {
+        instructions += &format!("\n### g{goal}\nSay something.\n");
+    }
+    let fleet = fleet(instructions)
+        .provider("command")
+        .env("ORCH_COMMAND_CLI", &program(&folder, TALKER))
+        .args(&["--llm-max-concurrency", "10"])
+        .start()
+        .await;
+    wait_until("each goal was answered three times", DEADLINE, || async {
+        let calls = fleet.events("llm-call").await.len();
+        if calls >= 30 { Ok(()) } else { Err(format!("{calls} calls\n{}", fleet.log())) }
+    })
+    .await;
+    let [orchestrator] = fleet.orchestrators()[..] else { panic!("one orchestrator") };
+    let peak = peak_kb(orchestrator.pid);
+    println!("ten calls at once of 10 MB each: the caller had {peak} kB at its most");
+    assert!(peak < 40 * 1024, "{peak} kB");
+}
+
 /// Microseconds since the epoch.
 fn micros(iso: &str) -> i64 {
     iso.parse::<jiff::Timestamp>().unwrap().as_microsecond()
@@ -31,9 +75,7 @@ fn micros(iso: &str) -> i64 {
 #[tokio::test]
 async fn own_part_of_a_call_should_be_told() {
     let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("model");
-    fs::write(&program, MODEL).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = program(&folder, MODEL);
     // One after the other, so that the times stand in their order.
     let mut tasks = String::new();
     for task in 0..TASKS {
@@ -43,11 +85,8 @@ async fn own_part_of_a_call_should_be_told() {
     let instructions = format!(
         "## Agents\n\n### an_agent\n- Goal: goal-001\n\n## Goals\n\n### goal-001\nNothing.\n\n#### Tasks\n{tasks}"
     );
-    let fleet = fleet(instructions)
-        .provider("command")
-        .env("ORCH_COMMAND_CLI", program.to_str().unwrap())
-        .start()
-        .await;
+    let fleet =
+        fleet(instructions).provider("command").env("ORCH_COMMAND_CLI", &program).start().await;
     fleet.until_goal(Status::Complete).await;
     let times = |name: &str| -> Vec<i64> {
         let text = fleet.read(fleet.work(name));
