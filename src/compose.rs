@@ -198,7 +198,7 @@ impl Fleet {
                 Controller::Dag => {
                     let (controller, waker, s) = dag_controller::controller(
                         self.store.clone(),
-                        self.planner(lead.clone(), term),
+                        self.planner(lead, term),
                         self.source.declared.clone(),
                         lead,
                         self.dag_settings(),

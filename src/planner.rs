@@ -113,7 +113,7 @@ impl Planner {
                 .use_sysg
                 .then(|| (Systemg::new(self.sysg.clone()), format!("planner-{}", goal.id))),
         };
-        let party = Party::Planner { lead: self.lead.clone() };
+        let party = Party::Planner { lead: self.lead };
         let errand = Errand { party, goal: goal.id.clone(), prompt: prompt.id.clone() };
         let (gate, errand, launcher) = (&gate, &errand, &launcher);
         let call = |request: Request| async move { gate.call(errand, &request, launcher).await };

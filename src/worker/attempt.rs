@@ -107,10 +107,10 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     pub(super) async fn run(&self) -> Finished {
         let ended = self.attempt().await;
-        match ended {
-            Finished::Failed { error, permanent: false } => self.rescue(error).await,
-            ended => ended,
+        if let Finished::Failed { error, permanent: false } = ended {
+            return self.rescue(error).await;
         }
+        ended
     }
 
     async fn attempt(&self) -> Finished {

@@ -52,11 +52,9 @@ impl Worker {
                 Err(Held { reason, until_us }) => return Some(Claim::Held { reason, until_us }),
             },
         };
-        match self.claim(wanted.as_ref()).await? {
-            // Another agent was quicker; there may be more.
-            Claim::Taken => self.claim(None).await,
-            claim => Some(claim),
-        }
+        let claim = self.claim(wanted.as_ref()).await?;
+        // Another agent was quicker; there may be more.
+        if claim == Claim::Taken { self.claim(None).await } else { Some(claim) }
     }
 
     /// Which of them the model wants; the first where it does not say.

@@ -347,7 +347,8 @@ async fn doctor_should_check_the_programs_of_models_that_somebody_asks() {
     let good = script(folder, "good", "echo '2.1.197 (Claude Code)'");
     let (sysg, good) = (sysg.to_str().unwrap(), good.to_str().unwrap());
     let doctor = |args: &[&str]| {
-        let all = [&["doctor", "--sysg", sysg, "--format", "json"], args].concat();
+        let all =
+            [&["doctor", "--sysg", sysg, "--format", "json", "--llm-provider"], args].concat();
         let said = world.orch(&all);
         let json: serde_json::Value = serde_json::from_str(&said.out).unwrap();
         let checks = json["checks"].as_array().unwrap().clone();
@@ -358,22 +359,22 @@ async fn doctor_should_check_the_programs_of_models_that_somebody_asks() {
         (said.code, grade, json)
     };
     // Every task of the new project runs its shell block.
-    let (code, grade, json) = doctor(&["--claude-cli", "/no/such/claude"]);
+    let (code, grade, json) = doctor(&["claude", "--claude-cli", "/no/such/claude"]);
     assert_eq!((code, grade("claude").as_deref()), (0, Some("ok")), "{json:#}");
 
     let agents = "## Agents\n### a\n- Goal: g\n- Permission mode: bypassPermissions\n\n\
                   ### b\n- Goal: g\n- Provider: codex\n\n## Goals\n### g\nText.\n";
     std::fs::write(folder.join("INSTRUCTIONS.md"), agents).unwrap();
-    let missing = ["--claude-cli", "/no/such/claude", "--codex-cli", good];
+    let missing = ["claude", "--claude-cli", "/no/such/claude", "--codex-cli", good];
     let (code, grade, json) = doctor(&missing);
     assert_eq!((code, grade("claude").as_deref()), (1, Some("fail")), "{json:#}");
     assert_eq!(grade("codex").as_deref(), Some("ok"), "{json:#}");
     assert_eq!(grade("permissions").as_deref(), Some("warn"), "{json:#}");
-    let (code, grade, json) = doctor(&["--claude-cli", good, "--codex-cli", good]);
+    let (code, grade, json) = doctor(&["claude", "--claude-cli", good, "--codex-cli", good]);
     assert_eq!((code, grade("claude").as_deref()), (0, Some("ok")), "{json:#}");
     assert!(json.to_string().contains("2.1.197 (Claude Code)"), "{json:#}");
 
-    let (code, grade, json) = doctor(&["--llm-provider", "command", "--codex-cli", good]);
+    let (code, grade, json) = doctor(&["command", "--codex-cli", good]);
     assert_eq!((code, grade("command").as_deref()), (1, Some("fail")), "{json:#}");
     assert_eq!(grade("claude"), None, "{json:#}");
 }

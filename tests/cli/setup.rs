@@ -1,6 +1,7 @@
 //! Verbs that set up and check, and what is common to all: options, errors, help.
 
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use testkit::{DEADLINE, RedisServer, wait_until_blocking};
