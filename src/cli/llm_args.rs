@@ -46,6 +46,7 @@ pub(crate) struct LlmArgs {
     #[arg(
         long,
         visible_alias = "claude-use-sysg",
+        value_parser = clap::builder::BoolishValueParser::new(),
         env = "ORCH_LLM_USE_SYSG",
         hide_short_help = true
     )]

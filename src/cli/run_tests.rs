@@ -164,12 +164,6 @@ fn flags_of_the_reference_should_all_be_read() {
 }
 
 #[test]
-fn provider_that_does_not_exist_should_be_refused_with_what_does() {
-    let error = refused(&["--role", "orchestrator", "--llm-provider", "claude"]);
-    assert!(error.contains("only `offline`"), "{error}");
-}
-
-#[test]
 fn controllers_should_be_picked_and_checked() {
     let picked = orchestrator(&["--controllers", "lease,agent,lease"]);
     assert_eq!(picked.controllers, [Controller::Agent, Controller::Lease]);

@@ -69,6 +69,8 @@ pub struct Registered {
     pub goal: Option<GoalId>,
     /// Fingerprint of the declaration it was started with.
     pub spec_hash: String,
+    /// Which provider of models it asks; '' for one of an older version.
+    pub provider: String,
     /// How often it gave a sign of life.
     pub beat: u64,
     /// What it runs now, under which grant.
@@ -373,6 +375,7 @@ fn read_registered(hash: &Hash) -> Result<Option<Registered>, Error> {
         role: hash.parsed("cap:role", "a role")?,
         goal: hash.parsed("goal", "a goal id")?,
         spec_hash: hash.text("spec_hash"),
+        provider: hash.text("provider"),
         beat: hash.number("beat")?,
         task: task.zip(hash.parsed("epoch", "an epoch")?.map(Epoch)),
     }))

@@ -206,7 +206,10 @@ async fn workers(store: &Store, project: &Path, goal: &GoalId) -> anyhow::Result
                 .and_then(|r| r.role.clone())
                 .or_else(|| spec.map(|spec| spec.role.clone())),
             declared: declared.as_ref().map(|_| spec.is_some()),
-            provider: spec.and_then(|spec| spec.provider).unwrap_or(of_the_run),
+            provider: registered
+                .and_then(|r| r.provider.parse().ok())
+                .or_else(|| spec.and_then(|spec| spec.provider))
+                .unwrap_or(of_the_run),
             agent,
         });
     }

@@ -102,6 +102,7 @@ pub(super) fn worker(name: &str, phase: Phase, on: Option<&str>) -> Worker {
         role: Some(role.clone()),
         goal: Some(goal.clone()),
         spec_hash: String::new(),
+        provider: String::new(),
         beat: 1,
         task: on.map(|task| (id(task), Epoch(1))),
     });

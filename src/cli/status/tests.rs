@@ -115,6 +115,7 @@ fn agent(name: &str, phase: Option<Phase>, pid: Option<u32>, task: Option<&str>)
             role: Role::new("research").ok(),
             goal: GoalId::new("goal-001").ok(),
             spec_hash: String::new(),
+            provider: String::new(),
             beat: 1,
             task: task.map(|task| (TaskId::new(task).unwrap(), Epoch(1))),
         }),

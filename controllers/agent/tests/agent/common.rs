@@ -290,6 +290,7 @@ impl World {
             role: &Role::new("any").unwrap(),
             goal: &goal(),
             spec_hash: hash,
+            provider: "",
         };
         let incarnation = self.store.register(&registration, TTL_MS).await.unwrap();
         Running { name, process, incarnation }

@@ -62,7 +62,7 @@ async fn paused_agent_should_claim_nothing_until_it_is_resumed() {
     world.sh("echo PAUSE >> heartbeat/a.md");
     world.wait_for("a", 1, 0).await;
     let claim = world.store.claim(&a, incarnation, AGENT_TTL_MS, None).await.unwrap();
-    assert_eq!(claim, Claim::Held("paused".to_owned()));
+    assert_eq!(claim, Claim::Held { reason: "paused".to_owned(), until_us: None });
     world.wait_for_text("heartbeat/a.ack.md", &["It is **paused**: write `RESUME`"]).await;
 
     world.sh("echo RESUME >> heartbeat/a.md");
