@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capture::{Capture, Captured, Log};
 use crate::group::Group;
-use crate::identity::to_pid;
+use crate::identity::{Stat, to_pid};
 use crate::unsafe_calls::die_with_parent;
 use crate::watch::Exit;
 
@@ -265,7 +265,12 @@ impl Command {
             .and_then(to_pid)
             .ok_or_else(|| watch_error(io::Error::other("the child has no process id")))?;
         // Declared after `child`, hence dropped before it: see the module's text.
-        let mut guard = Guard(Some(Group { leader, marker: self.marker.clone() }));
+        let mut guard = Guard(Some(Group { leader, since: 0, marker: self.marker.clone() }));
+        // Not waited for, so that it is there, at least as a zombie.
+        let stat = child.id().map(Stat::read).transpose().map_err(watch_error)?.flatten();
+        if let (Some(group), Some(stat)) = (&mut guard.0, stat) {
+            group.since = stat.start_time;
+        }
         let exit = Exit::of_pid(leader).map_err(watch_error)?;
 
         let cause = {

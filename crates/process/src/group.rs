@@ -36,6 +36,9 @@ pub fn end_marked(name: &str, value_matches: impl Fn(&str) -> bool) -> io::Resul
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
     pub(crate) leader: Pid,
+    /// When the leader started, in clock ticks since boot: what began before it cannot
+    /// come of it, and need not be looked at more closely.
+    pub(crate) since: u64,
     pub(crate) marker: Option<(String, String)>,
 }
 
@@ -49,13 +52,7 @@ impl Group {
 
     /// Members that live: the leader, once it is a zombie, is none.
     pub(crate) fn members(&self) -> io::Result<Vec<Identity>> {
-        let group = self.leader.as_raw_nonzero().get().unsigned_abs();
-        let living = scan::pids()?.filter_map(|pid| {
-            let stat = Stat::read(pid).ok()??;
-            let start_time = stat.start_time;
-            (stat.group == group && stat.is_living()).then_some(Identity { pid, start_time })
-        });
-        Ok(living.collect())
+        self.living(|group, _| group)
     }
 
     /// Kills what lives of the group and what has left it, until none is left.
@@ -73,11 +70,25 @@ impl Group {
     }
 
     fn stragglers(&self) -> io::Result<Vec<Identity>> {
-        let mut found = self.members()?;
-        if let Some((name, value)) = &self.marker {
-            found.extend(find_by_env(name, |found| found == value)?);
-        }
-        Ok(found)
+        let is_marked = |pid| {
+            let of = |(name, value): &(String, String)| scan::has_env(pid, name, |v| v == value);
+            self.marker.as_ref().is_some_and(of)
+        };
+        self.living(|is_member, pid| is_member || is_marked(pid))
+    }
+
+    /// Living processes that `picked` picks, told whether each is a member.
+    fn living(&self, picked: impl Fn(bool, u32) -> bool) -> io::Result<Vec<Identity>> {
+        let group = self.leader.as_raw_nonzero().get().unsigned_abs();
+        let living = scan::pids()?.filter_map(|pid| {
+            let stat = Stat::read(pid).ok()??;
+            let start_time = stat.start_time;
+            let is_ours = start_time >= self.since
+                && stat.is_living()
+                && picked(stat.group == group, pid);
+            is_ours.then_some(Identity { pid, start_time })
+        });
+        Ok(living.collect())
     }
 }
 

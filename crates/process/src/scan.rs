@@ -68,7 +68,7 @@ pub fn find_by_env(name: &str, value_matches: impl Fn(&str) -> bool) -> io::Resu
 }
 
 /// Whether the process that has `pid` now carries that variable.
-fn has_env(pid: u32, name: &str, value_matches: impl Fn(&str) -> bool) -> bool {
+pub(crate) fn has_env(pid: u32, name: &str, value_matches: impl Fn(&str) -> bool) -> bool {
     strings(pid, "environ").iter().any(|variable| {
         variable
             .strip_prefix(name)
