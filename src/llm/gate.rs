@@ -22,6 +22,8 @@ use super::launch::Launcher;
 
 /// The longest wait for a slot's wake before it is asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// Wait between tries to record a call while Redis is away.
+const RECORD_AGAIN: Duration = Duration::from_millis(250);
 /// How often a slot is renewed in its time to live.
 const RENEWALS: u32 = 3;
 
@@ -216,8 +218,16 @@ impl Open<'_> {
         self.is_closed = true;
         let ended = self.record(result);
         let Recording { gate, errand, .. } = &ended;
-        if let Err(error) = gate.store.end_call(&ended.end()).await {
-            tracing::warn!(target: "runtime", goal = %errand.goal, %error, "A call's cost is not recorded");
+        let deadline = Instant::now() + gate.slot_ttl;
+        while let Err(error) = gate.store.end_call(&ended.end()).await {
+            // What it cost is known to nobody else. Beyond that time whoever called has
+            // lost the task, too.
+            if !error.is_transient() || Instant::now() >= deadline {
+                tracing::error!(target: "runtime", goal = %errand.goal, cost_micros = ended.usage.cost_micros,
+                    %error, "A call's cost is not recorded");
+                return;
+            }
+            sleep(RECORD_AGAIN).await;
         }
     }
 

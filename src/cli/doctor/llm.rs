@@ -52,23 +52,25 @@ fn uses(declared: &Declared, llm: &Llm) -> BTreeMap<Provider, Use> {
     let mut uses: BTreeMap<Provider, Use> = BTreeMap::new();
     for agent in declared.agents.values() {
         let of = uses.entry(agent.provider.unwrap_or(llm.provider)).or_default();
-        if needs_model(declared.goals.get(&agent.goal), agent) {
+        if needs_model(declared.goals.get(&agent.goal), agent, llm.provider) {
             of.needed_by.push(agent.name.to_string());
         } else {
             of.spared += 1;
         }
     }
-    let planned = declared.goals.values().filter(|goal| goal.tasks.is_none());
-    for goal in planned {
-        let of = uses.entry(goal.provider.unwrap_or(llm.provider)).or_default();
-        of.needed_by.push(goal.id.to_string());
+    for goal in declared.goals.values() {
+        let planner = goal.provider.unwrap_or(llm.provider);
+        if goal.plan_for(planner).is_none() {
+            uses.entry(planner).or_default().needed_by.push(goal.id.to_string());
+        }
     }
     uses
 }
 
 /// Whether the agent may meet a task that only a model can do.
-fn needs_model(goal: Option<&GoalSpec>, agent: &AgentSpec) -> bool {
-    let Some(tasks) = goal.and_then(|goal| goal.tasks.as_ref()) else { return true };
+fn needs_model(goal: Option<&GoalSpec>, agent: &AgentSpec, of_the_run: Provider) -> bool {
+    let planner = goal.and_then(|goal| goal.provider).unwrap_or(of_the_run);
+    let Some(tasks) = goal.and_then(|goal| goal.plan_for(planner)) else { return true };
     let is_for = |role: Option<&model::Role>| role.is_none_or(|role| *role == agent.role);
     goal.is_some_and(|goal| goal.review)
         || tasks.iter().any(|task| task.spec.run.is_none() && is_for(task.spec.role.as_ref()))
