@@ -60,9 +60,11 @@ const RESERVED: &[(&str, &[&str])] =
     &[("redis", &["store", "testkit"]), ("backoff", &["reconcile"]), ("petgraph", &["model"])];
 
 fn metadata() -> Metadata {
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     MetadataCommand::new()
         .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-        .other_options(["--offline".to_owned(), "--locked".to_owned()])
+        // Without the platform it asks for packages that no build here has fetched.
+        .other_options(["--offline", "--locked", "--filter-platform", &platform].map(str::to_owned))
         .exec()
         .expect("cargo metadata")
 }
