@@ -234,7 +234,7 @@ impl Open<'_> {
     fn record(&self, result: &Result<Reply, Failure>) -> Recording {
         let (usage, model, outcome) = match result {
             Ok(reply) => (reply.usage, reply.model.clone(), "ok"),
-            Err(failure) => (failure.usage, None, word(&failure.kind)),
+            Err(failure) => (spent(failure), None, word(&failure.kind)),
         };
         let limit = match result {
             Err(Failure { kind: FailureKind::Limit(limit), message, .. }) => {
@@ -310,6 +310,23 @@ impl Recording {
                 .map(|(until_us, message)| LimitHit { until_us: *until_us, message }),
         }
     }
+}
+
+/// What a call cost that came to nothing. One that was refused before any model read it
+/// cost nothing, which is not the same as that nobody knows.
+fn spent(failure: &Failure) -> Usage {
+    let was_refused = match failure.kind {
+        FailureKind::Refused | FailureKind::Limit(_) | FailureKind::Budget => true,
+        FailureKind::Malformed(_)
+        | FailureKind::Failed
+        | FailureKind::Denied
+        | FailureKind::TimedOut
+        | FailureKind::Cancelled => false,
+    };
+    if was_refused && failure.usage == Usage::default() {
+        return Usage { cost_micros: Some(0), ..Usage::default() };
+    }
+    failure.usage
 }
 
 fn word(kind: &FailureKind) -> &'static str {

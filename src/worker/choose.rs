@@ -15,6 +15,8 @@ use crate::paths;
 
 /// Among how many tasks a model chooses at most.
 const CANDIDATES: usize = 20;
+/// The shortest wait for the end of a hold.
+const SHORTEST: Duration = Duration::from_millis(50);
 /// How long choosing may take.
 const LIMIT: Duration = Duration::from_secs(2 * 60);
 
@@ -133,9 +135,6 @@ impl Worker {
         left.map_or(self.settings.cadence, |left| left.max(SHORTEST)).min(self.settings.cadence)
     }
 }
-
-/// The shortest wait for the end of a hold.
-const SHORTEST: Duration = Duration::from_millis(50);
 
 /// Nothing may be chosen now.
 struct Held {

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use model::review::{BUILDER, OF, Stage};
-use model::{Role, TaskId, TaskSpec};
+use model::review::{OF, Stage};
+use model::{TaskId, TaskSpec};
 use providers::Session;
 use providers::answers::{Recovery, Review, Verdict};
 use providers::prompts::{self, Recover};
@@ -79,10 +79,15 @@ impl Attempt<'_> {
                      there.\n\n- {findings}",
                     spec.id
                 );
-                let title = format!("Fix: {}", spec.title);
-                let like = Like { id: &looked_at.id, spec, role: looked_at.role.clone() };
-                self.send_back(&like, "fix", round, title, description, DetourKind::Review, || {
-                    format!("the review found: {findings}")
+                let mut like = spec.clone();
+                like.role.clone_from(&looked_at.role);
+                self.send_back(Mending {
+                    id: detour_id(&looked_at.id, "fix", round),
+                    like,
+                    title: format!("Fix: {}", spec.title),
+                    description,
+                    kind: DetourKind::Review,
+                    error: format!("the review found: {findings}"),
                 })
             }
         }
@@ -135,15 +140,19 @@ impl Attempt<'_> {
             self.grant.spec.title,
             steps.join("\n- ")
         );
-        let bare = TaskSpec::new(self.grant.spec.id.clone(), "");
-        let spec = TaskSpec {
-            timeout_secs: self.grant.spec.timeout_secs,
-            folder: self.grant.spec.folder.clone(),
-            ..bare
-        };
-        let like = Like { id: &self.grant.task, spec: &spec, role: self.grant.spec.role.clone() };
+        let mut like = TaskSpec::new(self.grant.spec.id.clone(), "");
+        like.role.clone_from(&self.grant.spec.role);
+        like.timeout_secs = self.grant.spec.timeout_secs;
+        like.folder.clone_from(&self.grant.spec.folder);
         let round = self.grant.detours.recovery + 1;
-        self.send_back(&like, "recover", round, title, description, DetourKind::Recovery, || error)
+        self.send_back(Mending {
+            id: detour_id(&self.grant.task, "recover", round),
+            like,
+            title,
+            description,
+            kind: DetourKind::Recovery,
+            error,
+        })
     }
 
     /// The model's own judgement on whether a failure can be mended.
@@ -174,42 +183,31 @@ impl Attempt<'_> {
         sure.then_some((judged.remediation_title, judged.remediation_steps))
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the parts of one task that is made here")]
-    fn send_back(
-        &self,
-        like: &Like<'_>,
-        word: &str,
-        round: u32,
-        title: String,
-        description: String,
-        kind: DetourKind,
-        error: impl FnOnce() -> String,
-    ) -> Finished {
-        let id = match detour_id(like.id, word, round) {
+    fn send_back(&self, mending: Mending) -> Finished {
+        let Mending { id, like, title, description, kind, error } = mending;
+        let id = match id {
             Ok(id) => id,
-            Err(refused) => return Finished::failed(format!("{}; {refused}", error())),
+            Err(refused) => return Finished::failed(format!("{error}; {refused}")),
         };
-        let mut spec = like.spec.clone();
-        spec.id = id;
-        spec.title = title;
-        spec.run = None;
-        spec.role = like.role.clone().or_else(|| match kind {
-            DetourKind::Review => Role::new(BUILDER).ok(),
-            DetourKind::Recovery => None,
-        });
-        spec.metadata.clear();
-        spec.metadata.insert("description".to_owned(), description);
-        spec.metadata.insert(OF.to_owned(), self.grant.spec.id.to_string());
-        Finished::Detour(Box::new(SentBack { spec, error: error(), kind }))
+        let metadata = [
+            ("description".to_owned(), description),
+            (OF.to_owned(), self.grant.spec.id.to_string()),
+        ];
+        let spec = TaskSpec { id, title, run: None, metadata: metadata.into(), ..like };
+        Finished::Detour(Box::new(SentBack { spec, error, kind }))
     }
 }
 
-/// What the inserted task takes over.
-struct Like<'a> {
-    /// The stored id of the task that is mended, or goes on after it.
-    id: &'a TaskId,
-    spec: &'a TaskSpec,
-    role: Option<Role>,
+/// A task that mends something before the present one goes on.
+struct Mending {
+    id: Result<TaskId, model::id::Error>,
+    /// Whose role, folder, limits and evidence it takes over.
+    like: TaskSpec,
+    title: String,
+    description: String,
+    kind: DetourKind,
+    /// Why the present task did not get through.
+    error: String,
 }
 
 /// `<task>__fix1`; where that is too long, the end of the task's id goes.
