@@ -291,3 +291,26 @@ impl From<Ended> for Launched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_should_see_only_what_it_may_and_what_is_set_for_it() {
+        let invocation = Invocation {
+            program: "model".to_owned(),
+            args: Vec::new(),
+            env: vec![("SET".to_owned(), "1".to_owned()), ("PATH".to_owned(), "/".to_owned())],
+            pass_env: vec!["PATH".to_owned()],
+            stdin: String::new(),
+            files: Vec::new(),
+        };
+        // cargo sets these for tests.
+        let env = visible(&invocation, &["CARGO_PKG_*".to_owned()]);
+        let last = |name: &str| env.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        assert_eq!((last("SET"), last("CARGO_PKG_NAME")), (Some("1"), Some("sysg-orchestrator")));
+        assert!(last("PATH").is_some_and(|path| path != "/"), "what a person set counts");
+        assert_eq!((last("CARGO_MANIFEST_DIR"), last("HOME")), (None, None));
+    }
+}

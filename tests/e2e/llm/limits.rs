@@ -162,22 +162,28 @@ async fn program_of_ones_own_should_do_as_well() {
 request=$(cat)
 case $request in
 *'"step":"decompose"'*) echo '{"value": {"goal_id": "goal-001", "edges": [], "nodes": [{"id": "t1", "title": "Write", "priority": 1, "expected_artifacts": ["t1.txt"]}]}, "usage": {"cost_usd": 0.01, "input_tokens": 5, "output_tokens": 7}}' ;;
-*'"step":"execute"'*) echo hello > t1.txt; echo '{"value": {"status": "done", "outputs": [], "notes": "wrote it", "follow_ups": []}}' ;;
+*'"step":"execute"'*) env > env.txt; echo hello > t1.txt; echo '{"value": {"status": "done", "outputs": [], "notes": "wrote it", "follow_ups": []}}' ;;
 *'"step":"summarise"'*) echo '{"value": {"summary": "Wrote it."}}' ;;
 *) echo '{"error": {"kind": "failed", "message": "unknown step"}}' ;;
 esac
 "#;
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let agents = "## Agents\n\n### an_agent\n- Goal: goal-001\n";
+    let agents = "## Agents\n\n### an_agent\n- Goal: goal-001\n- Environment: SHOWN_*\n";
     let instructions = format!("{agents}\n## Goals\n\n### goal-001\nWrite a file.\n");
     let fleet = fleet(instructions)
         .provider("command")
         .env("ORCH_COMMAND_CLI", program.to_str().unwrap())
+        .env("SHOWN_NAME", "shown")
+        .env("SOME_SECRET", "hidden")
         .start()
         .await;
     fleet.until_goal(Status::Complete).await;
     assert_eq!(fleet.read(fleet.work("t1.txt")), "hello\n");
+    let seen = fleet.read(fleet.work("env.txt"));
+    let has = |name: &str| seen.lines().any(|line| line.starts_with(&format!("{name}=")));
+    assert!(has("PATH") && has("HOME") && has("SHOWN_NAME"), "{seen}");
+    assert!(!has("SOME_SECRET") && !has("ORCH_COMMAND_CLI"), "{seen}");
     let costs = fleet.store.costs(CostOf::Goal(&goal_001())).await.unwrap();
     assert_eq!((costs.calls, costs.usd_micros), (3, 10_000));
 }
