@@ -358,7 +358,13 @@ async fn doctor_should_check_the_programs_of_models_that_somebody_asks() {
         };
         (said.code, grade, json)
     };
-    // Every task of the new project runs its shell block.
+    // The new project's plan is for those without a model.
+    let (code, grade, json) = doctor(&["claude", "--claude-cli", "/no/such/claude"]);
+    assert_eq!((code, grade("claude").as_deref()), (1, Some("fail")), "{json:#}");
+    // Pinned for all, every task of it runs its shell block.
+    let file = folder.join("INSTRUCTIONS.md");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("#### Tasks without a model", "#### Tasks")).unwrap();
     let (code, grade, json) = doctor(&["claude", "--claude-cli", "/no/such/claude"]);
     assert_eq!((code, grade("claude").as_deref()), (0, Some("ok")), "{json:#}");
 
