@@ -121,22 +121,8 @@ mod tests {
             spec: TaskSpec::new(id(name), name),
             after: after.iter().map(|text| id(text)).collect(),
         };
-        GoalSpec {
-            id: GoalId::new("g").unwrap(),
-            title: "g".into(),
-            text: "please".into(),
-            priority: 0,
-            max_attempts: None,
-            timeout_secs: None,
-            folder: None,
-            provider: None,
-            model: None,
-            budget_micros: None,
-            review: false,
-            tasks: tasks.map(|tasks| tasks.into_iter().map(pin).collect()),
-            tasks_are_fallback: false,
-            spec_hash: String::new(),
-        }
+        let tasks = tasks.map(|tasks| tasks.into_iter().map(pin).collect());
+        GoalSpec { text: "please".into(), tasks, ..GoalSpec::new(GoalId::new("g").unwrap()) }
     }
 
     #[test]

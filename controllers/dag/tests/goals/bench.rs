@@ -54,22 +54,7 @@ pub(crate) fn prose(id: &str, text: &str) -> GoalSpec {
 }
 
 fn bare(id: &str, text: &str) -> GoalSpec {
-    GoalSpec {
-        id: goal_id(id),
-        title: text.to_owned(),
-        text: text.to_owned(),
-        priority: 0,
-        max_attempts: None,
-        timeout_secs: None,
-        folder: None,
-        provider: None,
-        model: None,
-        budget_micros: None,
-        review: false,
-        tasks: None,
-        tasks_are_fallback: false,
-        spec_hash: String::new(),
-    }
+    GoalSpec { title: text.to_owned(), text: text.to_owned(), ..GoalSpec::new(goal_id(id)) }
 }
 
 fn finish(spec: GoalSpec) -> GoalSpec {

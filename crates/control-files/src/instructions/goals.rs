@@ -89,7 +89,7 @@ pub(super) fn check(
     let (sorted, _) = settings::sort(context, settings, KEYS, None);
     let get = |key| sorted.iter().find(|(have, _)| *have == key).map(|(_, setting)| &setting.value);
 
-    let mut spec = empty(id);
+    let mut spec = GoalSpec::new(id);
     spec.title = title;
     spec.text = prose(context, &parts.prose);
     if let Some(spot) = get(Key::Priority) {
@@ -127,26 +127,6 @@ pub(super) fn check(
         }
     }
     (context.errors() == errors).then(|| Goal { spec, at: at.clone(), roles_at })
-}
-
-/// A goal of which nothing but the id is known.
-pub(super) fn empty(id: GoalId) -> GoalSpec {
-    GoalSpec {
-        id,
-        title: String::new(),
-        text: String::new(),
-        priority: 0,
-        max_attempts: None,
-        timeout_secs: None,
-        folder: None,
-        provider: None,
-        model: None,
-        budget_micros: None,
-        review: false,
-        tasks: None,
-        tasks_are_fallback: false,
-        spec_hash: String::new(),
-    }
 }
 
 /// What a task does not say itself, its goal says.

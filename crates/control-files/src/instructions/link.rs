@@ -149,7 +149,7 @@ fn give_text(
     for (id, at) in named {
         match text_of(context, agents, &id, parsed) {
             Some(text) => {
-                let spec = GoalSpec { text, ..goals::empty(id) };
+                let spec = GoalSpec { text, ..GoalSpec::new(id) };
                 goals.push(Goal { spec, at, roles_at: Vec::new() });
             }
             None => drop(missing.insert(id)),
