@@ -9,7 +9,7 @@ TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
 	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llm-clis build demo up down test test-live lint fmt docs ci clean-state
+.PHONY: help setup llm-clis build demo up down test test-live model lint fmt docs ci clean-state
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ test-live: setup llm-clis ## run one goal on the real service: needs a key or a 
 	@$(TEST_TOOLS); "$$ORCH_TEST_CLAUDE" auth status > /dev/null 2>&1 || { \
 	    echo "nobody is logged in: set ANTHROPIC_API_KEY, or log in with $$ORCH_TEST_CLAUDE" >&2; exit 1; }
 	$(TEST_TOOLS) $(CARGO) test --locked --test e2e llm::live -- --ignored --nocapture
+
+model: ## explore every state of the claim protocol, and print how many
+	$(CARGO) test --locked -p model --test protocol -- --nocapture --test-threads=1
 
 lint: ## clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings

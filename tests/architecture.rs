@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("process", &[]),
     ("reconcile", &[]),
     ("store", &["model"]),
+    ("audit", &["model", "store"]),
     ("control-files", &["model"]),
     ("supervisor", &["model", "process"]),
     ("providers", &["model", "process"]),
@@ -35,6 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "sysg-orchestrator",
         &[
             "agent-controller",
+            "audit",
             "control-files",
             "dag-controller",
             "heartbeat-controller",

@@ -5,6 +5,8 @@
 //! documented: [`Exit`].
 
 mod args;
+mod audit;
+mod chaos;
 mod completions;
 mod connect;
 mod cost;
@@ -42,7 +44,8 @@ First steps:
 
 Exit codes:
   0  done; the answer is yes
-  1  the answer is no (validate and doctor found errors, retry was refused), or it failed
+  1  the answer is no (validate, doctor or audit found errors, retry was refused, chaos
+     did not see all come back), or it failed
   2  the command line, a variable or .env cannot be used
   3  Redis cannot be reached, does not let us in, or is unfit
   4  no such task, goal, agent or log; or the name means several";
@@ -72,6 +75,8 @@ enum Verb {
     Retry(retry::Args),
     Events(events::Args),
     Cost(cost::Args),
+    Chaos(chaos::Args),
+    Audit(audit::Args),
     Logs(logs::Args),
     Validate(validate::Args),
     Init(init::Args),
@@ -120,6 +125,8 @@ fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
         | Verb::Retry(_)
         | Verb::Events(_)
         | Verb::Cost(_)
+        | Verb::Chaos(_)
+        | Verb::Audit(_)
         | Verb::Logs(_)
         | Verb::Validate(_)
         | Verb::Init(_)
@@ -142,6 +149,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Retry(args) => retry::run(args, globals).await,
         Verb::Events(args) => events::run(args, globals).await,
         Verb::Cost(args) => cost::run(args, globals).await,
+        Verb::Chaos(args) => chaos::run(args, globals).await,
+        Verb::Audit(args) => audit::run(args, globals).await,
         Verb::Logs(args) => logs::run(args, globals).await,
         Verb::Validate(args) => validate::run(args, globals),
         Verb::Init(args) => init::run(args),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::orch;
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 18] = [
     "",
     "run",
     "status",
@@ -13,6 +13,8 @@ const VERBS: [&str; 16] = [
     "retry",
     "events",
     "cost",
+    "audit",
+    "chaos",
     "logs",
     "validate",
     "init",

@@ -9,6 +9,7 @@
     reason = "tests: the panic is the report"
 )]
 
+mod audit;
 mod docs;
 mod llm;
 mod look;

@@ -10,6 +10,7 @@
 )]
 
 mod bad_input;
+mod chaos;
 mod directives;
 mod editing;
 mod failing;

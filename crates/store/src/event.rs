@@ -1,6 +1,6 @@
 //! The stream of every transition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use redis::cmd;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::connection::{Store, Waiting};
 use crate::error::Error;
 use crate::keys;
+use crate::script::EVENTS_KEPT;
 
 /// The most events that one read returns.
 pub const MAX_READ: usize = 1_000;
@@ -40,8 +41,29 @@ impl Event {
     /// When, in milliseconds since the epoch.
     #[must_use]
     pub fn millis(&self) -> u64 {
-        self.id.split('-').next().and_then(|text| text.parse().ok()).unwrap_or(0)
+        self.place().0
     }
+
+    /// Its id as numbers, which order events: milliseconds since the epoch, and which of
+    /// that millisecond. 0 for what is no number.
+    #[must_use]
+    pub fn place(&self) -> (u64, u64) {
+        place(&self.id)
+    }
+}
+
+fn place(id: &str) -> (u64, u64) {
+    let (millis, number) = id.split_once('-').unwrap_or((id, ""));
+    (millis.parse().unwrap_or(0), number.parse().unwrap_or(0))
+}
+
+/// A part of the stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The events, oldest first.
+    pub events: Vec<Event>,
+    /// Whether events right before these may be missing: they were trimmed.
+    pub has_gap: bool,
 }
 
 impl Store {
@@ -65,6 +87,76 @@ impl Store {
     pub async fn end_of_events(&self) -> Result<Position, Error> {
         let last = self.last_events(1).await?.pop();
         Ok(Position(last.map_or_else(|| "0".to_owned(), |event| event.id)))
+    }
+}
+
+/// Reading what is kept of the stream from its beginning.
+impl Store {
+    /// The events after `after` up to and with `until`, oldest first, at most `count`:
+    /// none where there are no more.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn events_between(
+        &self,
+        after: &Position,
+        until: &Position,
+        count: usize,
+    ) -> Result<Page, Error> {
+        let is_first = place(&after.0) == (0, 0);
+        let start = if is_first { "-".to_owned() } else { format!("({}", after.0) };
+        let mut pipeline = redis::pipe();
+        // One transaction, so that nothing is trimmed between the two.
+        pipeline.atomic();
+        pipeline.cmd("XRANGE").arg(keys::EVENTS).arg("-").arg("+").arg("COUNT").arg(1);
+        let range = pipeline.cmd("XRANGE").arg(keys::EVENTS).arg(start).arg(&until.0);
+        range.arg("COUNT").arg(count);
+        let (first, found): (StreamRangeReply, StreamRangeReply) =
+            self.ask_all("read events", &pipeline).await?;
+        let events: Vec<Event> = found.ids.into_iter().map(read_event).collect();
+        let has_gap = if is_first {
+            // Asked afterwards: what is whole then was whole before.
+            !self.has_all_events().await?
+        } else {
+            first.ids.first().is_none_or(|first| place(&first.id) > place(&after.0))
+        };
+        Ok(Page { events, has_gap })
+    }
+
+    /// Whether the stream holds every event that ever was.
+    async fn has_all_events(&self) -> Result<bool, Error> {
+        let what = "read how many events there were";
+        if !self.ask::<bool>(what, cmd("EXISTS").arg(keys::EVENTS)).await? {
+            return Ok(true);
+        }
+        let info: HashMap<String, redis::Value> =
+            self.ask(what, cmd("XINFO").arg("STREAM").arg(keys::EVENTS)).await?;
+        let number = |name: &str| {
+            info.get(name).and_then(|value| redis::from_redis_value::<u64>(value.clone()).ok())
+        };
+        let kept = number("length").unwrap_or(0);
+        Ok(match number("entries-added") {
+            Some(added) => added == kept,
+            // Redis 6.2 does not count them. A stream that was trimmed is not shorter than
+            // what it is trimmed to.
+            None => kept < u64::from(EVENTS_KEPT),
+        })
+    }
+
+    /// Those of these events that are still in the stream, in the order of `ids`.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn events_at(&self, ids: &[String]) -> Result<Vec<Event>, Error> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for id in ids {
+            pipeline.cmd("XRANGE").arg(keys::EVENTS).arg(id).arg(id);
+        }
+        let found: Vec<StreamRangeReply> = self.ask_all("read events", &pipeline).await?;
+        Ok(found.into_iter().flat_map(|reply| reply.ids).map(read_event).collect())
     }
 }
 

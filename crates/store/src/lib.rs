@@ -30,6 +30,7 @@ pub mod keys;
 pub mod lead;
 pub mod lease;
 pub mod llm;
+pub mod plan;
 mod record;
 mod script;
 pub mod server;

@@ -18,6 +18,8 @@ const OLDEST: (u32, u32) = (6, 2);
 pub struct Server {
     /// As `7.0.15`.
     pub version: String,
+    /// Its process id, on whichever host it runs.
+    pub process_id: u32,
     /// Whether every write goes to an append-only file.
     pub appendonly: bool,
     /// How often that is flushed to disk: `always`, `everysec`, `no`; '' where the
@@ -56,12 +58,21 @@ impl Store {
             self.ask(what, cmd("CONFIG").arg("GET").arg("appendfsync")).await;
         Ok(Server {
             version: version.to_owned(),
+            process_id: text("process_id").parse().unwrap_or(0),
             appendonly: text("aof_enabled") == "1",
             appendfsync: appendfsync.ok().and_then(|mut pair| pair.pop()).unwrap_or_default(),
             maxmemory_policy: text("maxmemory_policy").to_owned(),
             used_memory: text("used_memory").parse().unwrap_or(0),
             time_micros: seconds * 1_000_000 + micros,
         })
+    }
+
+    /// The server's clock, in microseconds since the epoch: that of all events.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn time(&self) -> Result<u64, Error> {
+        self.redis_time().await
     }
 
     /// What tells this project's processes from those of another that uses another

@@ -126,6 +126,7 @@ mod tests {
     fn server(appendonly: bool, appendfsync: &str, policy: &str) -> Server {
         Server {
             version: "7.0.15".into(),
+            process_id: 7,
             appendonly,
             appendfsync: appendfsync.into(),
             maxmemory_policy: policy.into(),

@@ -31,6 +31,8 @@ local function begin_anew(t, right, held)
   local key = 'task:' .. t.id
   local epoch = math.max(tonumber(t.epoch) or 0, epoch_floor(),
     tonumber(held and string.match(held, '^(%d+):') or '0'))
+  emit('task-repair', 'goal', goal, 'task', t.id, 'from', t.status, 'to', 'blocked',
+    'generation', tonumber(t.generation) and t.generation or generation, 'epoch', int(epoch))
   call('HSET', key, 'goal', goal, 'status', 'blocked', 'epoch', int(epoch))
   call('HDEL', key, 'owner', 'lease_expires', 'settled', 'stale', 'not_before')
   call('HDEL', 'leases', t.id)
