@@ -86,16 +86,17 @@ impl Gate {
             request,
             id: uuid::Uuid::new_v4().to_string(),
             began: Instant::now(),
-            is_closed: false,
+            stage: Stage::Waiting,
         };
         let left = match open.enter(launcher).await {
             Ok(left) => left,
             Err(failure) => {
-                open.is_closed = true;
+                open.stage = Stage::Closed;
                 self.give_up(errand).await;
                 return Err(failure);
             }
         };
+        open.stage = Stage::Granted;
         open.began = Instant::now();
         let budget = [request.budget_micros, left].into_iter().flatten().min();
         let request = Request { budget_micros: budget, ..request.clone() };
@@ -131,7 +132,18 @@ struct Open<'a> {
     request: &'a Request,
     id: String,
     began: Instant,
-    is_closed: bool,
+    stage: Stage,
+}
+
+/// How far a call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing was asked of a model yet.
+    Waiting,
+    /// It may be under way.
+    Granted,
+    /// Nothing is left to be recorded.
+    Closed,
 }
 
 impl Open<'_> {
@@ -215,7 +227,7 @@ impl Open<'_> {
 
     /// Records what the call came to and frees the slot.
     async fn close(mut self, result: &Result<Reply, Failure>) {
-        self.is_closed = true;
+        self.stage = Stage::Closed;
         let ended = self.record(result);
         let Recording { gate, errand, .. } = &ended;
         let deadline = Instant::now() + gate.slot_ttl;
@@ -258,16 +270,23 @@ impl Open<'_> {
 }
 
 impl Drop for Open<'_> {
-    /// The call was given up in the middle: its slot is another's now.
+    /// The call was given up in the middle: its slot, or its place in the queue, is
+    /// another's now.
     fn drop(&mut self) {
-        if self.is_closed {
-            return;
-        }
-        let given_up = Failure::new(FailureKind::Cancelled, "given up");
-        let recording = self.record(&Err(given_up));
         // Without a runtime the process is at its end, and its successor frees the slot.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { recording.gate.store.end_call(&recording.end()).await });
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        match self.stage {
+            Stage::Closed => {}
+            // A call that was never made costs nothing and is none.
+            Stage::Waiting => {
+                let (gate, errand) = (self.gate.clone(), self.errand.clone());
+                runtime.spawn(async move { gate.give_up(&errand).await });
+            }
+            Stage::Granted => {
+                let given_up = Failure::new(FailureKind::Cancelled, "given up");
+                let recording = self.record(&Err(given_up));
+                runtime.spawn(async move { recording.gate.store.end_call(&recording.end()).await });
+            }
         }
     }
 }
