@@ -83,8 +83,9 @@ impl Group {
         let living = scan::pids()?.filter_map(|pid| {
             let stat = Stat::read(pid).ok()??;
             let start_time = stat.start_time;
-            let is_ours =
-                start_time >= self.since && stat.is_living() && picked(stat.group == group, pid);
+            let is_ours = start_time >= self.since
+                && stat.is_living()
+                && picked(stat.group == Some(group), pid);
             is_ours.then_some(Identity { pid, start_time })
         });
         Ok(living.collect())

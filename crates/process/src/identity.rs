@@ -101,8 +101,9 @@ const PF_KTHREAD: u64 = 0x0020_0000;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     state: u8,
-    /// The process group.
-    pub(crate) group: u32,
+    /// The process group; none while the kernel takes the process out of its tables,
+    /// when it shows -1.
+    pub(crate) group: Option<u32>,
     /// The kernel's `PF_*` bits.
     flags: u64,
     /// In clock ticks since boot.
@@ -136,7 +137,8 @@ impl Stat {
         let rest = std::str::from_utf8(bytes.get(name_end + 1..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.bytes().next()?; // field 3
-        let group = fields.nth(1)?.parse().ok()?; // field 5
+        let group = fields.nth(1)?.parse::<i64>().ok()?; // field 5
+        let group = u32::try_from(group).ok();
         let flags = fields.nth(3)?.parse().ok()?; // field 9
         let start_time = fields.nth(12)?.parse().ok()?; // field 22
         Some(Self { state, group, flags, start_time })
@@ -169,7 +171,8 @@ mod tests {
             [b"sh", b"a) S 9 9 (b", b") R 1 1", b"((((", b"new\nline )", b"\xff\xfe)"];
         for name in names {
             let stat = parse(name).unwrap();
-            assert_eq!((stat.group, stat.start_time, stat.state), (77, 424_242, b'S'), "{name:?}");
+            let seen = (stat.group, stat.start_time, stat.state);
+            assert_eq!(seen, (Some(77), 424_242, b'S'), "{name:?}");
             assert!(!stat.is_of_kernel());
         }
     }
@@ -178,6 +181,13 @@ mod tests {
     fn stat_should_know_threads_of_the_kernel() {
         let line = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 3 0 0";
         assert!(Stat::parse(line).unwrap().is_of_kernel());
+    }
+
+    #[test]
+    fn process_that_is_being_reaped_should_be_dead_and_no_error() {
+        let line = b"9 (sh) X 0 -1 -1 0 -1 4227148 26 0 0 0 0 0 0 0 20 0 0 0 2 0 0";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.group, stat.is_living()), (None, false));
     }
 
     #[test]

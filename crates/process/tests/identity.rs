@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use process::{Exit, Identity, Signal, end_marked, find, find_by_env, signal};
@@ -50,6 +51,40 @@ fn zombie_should_count_as_gone() {
     assert_eq!(Identity::of(identity.pid).unwrap(), None);
     assert!(!identity.is_alive());
     assert!(!signal(&identity, Signal::KILL).unwrap());
+}
+
+/// While a process is taken out of the tables the kernel shows no group for it. Who
+/// looked at that moment took it for alive, and nobody woke him again.
+#[test]
+fn process_that_is_being_reaped_should_never_look_alive_again() {
+    let watched = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let (mut last, mut dead) = (0, false);
+            loop {
+                let pid = watched.load(Ordering::Acquire);
+                match pid {
+                    0 => continue,
+                    u32::MAX => return,
+                    _ => {}
+                }
+                (last, dead) = (pid, dead && last == pid);
+                let now = Identity::of(pid);
+                assert!(now.is_ok(), "{now:?}");
+                let lives = now.is_ok_and(|now| now.is_some());
+                assert!(!(dead && lives), "{pid} lives again");
+                dead |= !lives;
+            }
+        });
+        for _ in 0..500 {
+            let mut child = Command::new("true").spawn().unwrap();
+            watched.store(child.id(), Ordering::Release);
+            child.wait().unwrap();
+            watched.store(0, Ordering::Release);
+        }
+        watched.store(u32::MAX, Ordering::Release);
+        looking.join().unwrap();
+    });
 }
 
 #[test]
