@@ -24,6 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("reconcile", &[]),
     ("store", &["model"]),
     ("audit", &["model", "store"]),
+    ("traces", &["store"]),
     ("control-files", &["model"]),
     ("supervisor", &["model", "process"]),
     ("providers", &["model", "process"]),
@@ -47,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "reconcile",
             "store",
             "supervisor",
+            "traces",
         ],
     ),
 ];

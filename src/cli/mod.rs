@@ -26,6 +26,7 @@ mod run;
 mod status;
 mod tasks;
 mod text;
+mod trace;
 mod units;
 mod validate;
 
@@ -72,6 +73,7 @@ enum Verb {
     Status(status::Args),
     Tasks(tasks::Args),
     Explain(explain::Args),
+    Trace(trace::Args),
     Retry(retry::Args),
     Events(events::Args),
     Cost(cost::Args),
@@ -122,6 +124,7 @@ fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
         Verb::Status(_)
         | Verb::Tasks(_)
         | Verb::Explain(_)
+        | Verb::Trace(_)
         | Verb::Retry(_)
         | Verb::Events(_)
         | Verb::Cost(_)
@@ -146,6 +149,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Status(args) => status::run(args, globals).await,
         Verb::Tasks(args) => tasks::run(args, globals).await,
         Verb::Explain(args) => explain::run(args, globals).await,
+        Verb::Trace(args) => trace::run(args, globals).await,
         Verb::Retry(args) => retry::run(args, globals).await,
         Verb::Events(args) => events::run(args, globals).await,
         Verb::Cost(args) => cost::run(args, globals).await,

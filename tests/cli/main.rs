@@ -15,3 +15,4 @@ mod llm;
 mod look;
 mod setup;
 mod support;
+mod trace;

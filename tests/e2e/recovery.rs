@@ -68,6 +68,13 @@ async fn killed_agent_should_come_back_and_run_the_same_task_again() {
     // Only the second attempt lived to its end.
     assert_eq!(fleet.read(fleet.work("finished")), "2\n");
     assert_accepted_once(&fleet, 2).await;
+
+    let output = fleet.orch(&["trace", "task-001"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    for part in ["attempt #1", "lost: ", "recovery of worker_agent", "run again", "attempt #2"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(text.contains("2 attempts, 1 recovery,"), "{text}");
 }
 
 #[tokio::test]
