@@ -14,6 +14,8 @@ const ERRORS_KEPT: u32 = 20;
 pub(crate) const ANSWERS_KEPT: u32 = 200;
 /// How many versions of an agent's instructions are kept.
 const INSTRUCTIONS_KEPT: u32 = 20;
+/// What the wall clock may be set back without anybody having to mind, in microseconds.
+pub(crate) const CLOCK_SLACK_US: u32 = 1_000_000;
 
 const SHARED: [&str; 4] = [
     include_str!("lua/base.lua"),
@@ -42,6 +44,7 @@ fn constants() -> String {
         ("ERRORS_KEPT", ERRORS_KEPT),
         ("ANSWERS_KEPT", ANSWERS_KEPT),
         ("INSTRUCTIONS_KEPT", INSTRUCTIONS_KEPT),
+        ("CLOCK_SLACK_US", CLOCK_SLACK_US),
         ("MAX_LOSSES", MAX_LOSSES),
         ("MAX_PRIORITY", MAX_PRIORITY),
         ("DEFAULT_MAX_ATTEMPTS", DEFAULT_MAX_ATTEMPTS),

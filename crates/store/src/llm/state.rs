@@ -8,6 +8,7 @@ use super::ASK_AGAIN;
 use crate::connection::Store;
 use crate::error::Error;
 use crate::keys;
+use crate::script::CLOCK_SLACK_US;
 
 /// The fields and values of a hash.
 type Entries = Vec<(String, String)>;
@@ -75,7 +76,8 @@ impl Store {
         for (provider, entry) in entries {
             let hold = read_hold(provider, &entry)
                 .ok_or_else(|| Error::malformed(keys::LLM_HOLDS, &entry, "a usage limit"))?;
-            if hold.until_us > now {
+            // One that begins in the future is no hold any more: see hold_of() of llm.lua.
+            if hold.until_us > now && hold.since_us <= now + u64::from(CLOCK_SLACK_US) {
                 holds.push(hold);
             }
         }

@@ -5,8 +5,13 @@
 --   llm:most      how many slots there are, as the last caller said
 --   llm:wake:<h>  list with at most one token: ask for the slot again
 --   llm:holds     provider -> until_us|strikes|since_us|message
+--   llm:seen      when somebody last looked at the slots, in microseconds
 
 local SLOTS, WAITERS, MOST, HOLDS = 'llm:slots', 'llm:waiters', 'llm:most', 'llm:holds'
+local SEEN = 'llm:seen'
+-- Calls under way are renewed more often than that: where nobody looked for so long, or
+-- looked later than now, the clock was set, or Redis was away. In microseconds.
+local JUMP = 600000000
 -- A waiter that did not ask for so long is gone, in microseconds.
 local WAITER_TTL = 10000000
 -- How long a wake token lives, in seconds.
@@ -14,9 +19,30 @@ local WAKE_TTL = 60
 -- All callers of a provider begin again within so many seconds after a hold.
 local MAX_STAGGER = 60
 
+-- A clock that is set ends no call under way and keeps no dead one for longer: what was
+-- written by it moves along.
+local function follow_clock(now)
+  local moved = now - (tonumber(call('GET', SEEN) or '') or now)
+  call('SET', SEEN, int(now))
+  if math.abs(moved) < JUMP then return end
+  local function shift(key, shape, moving)
+    local all = call('HGETALL', key)
+    for i = 1, #all, 2 do
+      local parts = {string.match(all[i + 1], shape)}
+      for _, n in ipairs(moving) do
+        if parts[n] then parts[n] = int(tonumber(parts[n]) + moved) end
+      end
+      if parts[1] then call('HSET', key, all[i], table.concat(parts, '|')) end
+    end
+  end
+  shift(SLOTS, '^(.*)|([^|]*)|([^|]*)|(%d+)|([^|]*)$', {4})
+  shift(WAITERS, '^([^|]*)|([^|]*)|(%d+)|(%d+)|(.*)$', {3, 4})
+end
+
 -- The calls under way: by holder, how many, and how many of each goal. Removes what
 -- expired.
 local function slots_in_use(now)
+  follow_clock(now)
   local use = {held = {}, count = 0, of_goal = {}}
   local all = call('HGETALL', SLOTS)
   for i = 1, #all, 2 do
@@ -160,10 +186,17 @@ local function stagger(holder)
   return tonumber(string.sub(redis.sha1hex(holder), 1, 8), 16) % window
 end
 
-local function hold_of(provider)
+-- What holds the provider; nil where nothing does. One that begins in the future was
+-- written before the clock was set back, and its end is not to be believed either: the
+-- next call finds out.
+local function hold_of(provider, now)
   local entry = call('HGET', HOLDS, provider)
   local until_us, strikes, since, message =
     string.match(entry or '', '^(%d+)|(%d+)|(%d+)|(.*)$')
+  if since and tonumber(since) > now + CLOCK_SLACK_US then
+    call('HDEL', HOLDS, provider)
+    return nil
+  end
   return until_us and {until_us = tonumber(until_us), strikes = tonumber(strikes),
     since = tonumber(since), message = message}
 end
@@ -171,7 +204,7 @@ end
 -- Why `holder` may make no call to the provider or for the goal now, besides budgets:
 -- {reason, until_us ('' is unknown)}, or nil.
 local function llm_held(provider, goal, holder, now)
-  local hold = hold_of(provider)
+  local hold = hold_of(provider, now)
   local free = hold and hold.until_us + stagger(holder)
   if free and now < free then
     return {reason = provider .. ' is at its usage limit until ' .. iso(hold.until_us) .. ': '

@@ -61,7 +61,7 @@ local function mirror(until_us)
   call('HSET', key, 'cap_mirror', iso(until_us))
 end
 
-local hold = hold_of(provider)
+local hold = hold_of(provider, now)
 if ARGV[20] == '1' then
   local in_force = hold and hold.until_us > now
   local strikes, ends = hold and hold.strikes or 0, tonumber(ARGV[21])

@@ -199,9 +199,12 @@ local function give_up(t, now, agent, reason)
   alert('task-failed', t.id, reason)
 end
 
--- Seconds, doubling, from `first` to 60.
+-- No task that will be tried again is delayed for longer, in microseconds.
+local LONGEST_DELAY = 60000000
+
+-- From `first` seconds to LONGEST_DELAY, doubling; in microseconds.
 local function doubling(first, times)
-  return math.min(60, first * 2 ^ math.min(times, 30)) * 1000000
+  return math.min(LONGEST_DELAY, first * 1000000 * 2 ^ math.min(times, 30))
 end
 
 -- The conversation that an attempt began: the next one begins its own.
@@ -332,11 +335,17 @@ local PARKED = 253370764800000000
 -- next one is due, in microseconds, or ''.
 local function promote(goal, now, limit)
   local delayed = 'dag:' .. goal .. ':delayed'
-  for _, id in ipairs(call('ZRANGEBYSCORE', delayed, '-inf', int(now), 'LIMIT', 0, limit)) do
-    call('ZREM', delayed, id)
-    local t = task_of(id)
-    if t.status == 'ready' then queue(t, now, 0) end
+  local function requeue(from, to)
+    for _, id in ipairs(call('ZRANGEBYSCORE', delayed, from, to, 'LIMIT', 0, limit)) do
+      call('ZREM', delayed, id)
+      local t = task_of(id)
+      if t.status == 'ready' then queue(t, now, 0) end
+    end
   end
+  requeue('-inf', int(now))
+  -- Nothing is delayed for so long: the clock was set back since, and waiting until it
+  -- is there again would take as long.
+  requeue('(' .. int(now + LONGEST_DELAY), '(' .. int(PARKED))
   local next = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
   local due = tonumber(next[2] or PARKED)
   return due < PARKED and int(due) or ''

@@ -224,6 +224,8 @@ async fn repaired_task_should_fence_who_held_it() {
     let id = task("run");
     let again = yesterday.claim(&other.name, other.incarnation, 1_000, Some(&id)).await.unwrap();
     assert!(granted(again).epoch > grant.epoch);
+    // Which was delayed until tomorrow, as that claim saw it.
+    world.run(&worker, "later").await;
     world.run(&worker, "b").await;
 }
 

@@ -10,7 +10,7 @@ use crate::world::{SECOND, T0, Worker, World, goal, plan, plan_with, task};
 
 const HOUR: u64 = 3_600 * SECOND;
 
-fn held(begun: &Begun) -> (&str, Option<u64>) {
+pub(crate) fn held(begun: &Begun) -> (&str, Option<u64>) {
     let Begun::Held { reason, until_us } = begun else { panic!("expected a hold, got {begun:?}") };
     (reason, *until_us)
 }
@@ -140,7 +140,7 @@ async fn usage_limit_should_hold_its_provider_until_its_time() {
     let until = until.unwrap();
     let window = T0 + HOUR..T0 + HOUR + 2 * SECOND;
     assert!(window.contains(&until), "one agent: {until}");
-    granted(&world.begin(&Begin { provider: "codex", ..call }).await);
+    granted(&world.begin(&Begin { provider: "codex", call: "other", ..call }).await);
 
     // What others say meanwhile never makes it shorter, and says nothing new.
     let before = world.hash("llm:holds");

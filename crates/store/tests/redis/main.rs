@@ -14,6 +14,7 @@
 mod accept;
 mod agents;
 mod claim;
+mod clock;
 mod connection;
 mod context;
 mod detour;
