@@ -14,6 +14,7 @@ mod chaos;
 mod directives;
 mod editing;
 mod failing;
+mod faults;
 mod llm;
 mod recovery;
 mod scale;

@@ -28,6 +28,7 @@ pub(crate) struct Builder {
     lease_ttl: &'static str,
     orchestrator_args: Vec<String>,
     env: Vec<(String, String)>,
+    redis_env: Vec<String>,
     children: u32,
     knows_sysg: bool,
     provider: String,
@@ -47,6 +48,7 @@ pub(crate) fn fleet(instructions: impl Into<String>) -> Builder {
         lease_ttl: "3",
         orchestrator_args: Vec::new(),
         env: Vec::new(),
+        redis_env: Vec::new(),
         children: 300,
         knows_sysg: true,
         provider: "offline".to_owned(),
@@ -92,6 +94,12 @@ impl Builder {
         self
     }
 
+    /// A variable for Redis alone.
+    pub(crate) fn redis_env(mut self, name: &str, value: &str) -> Self {
+        self.redis_env.push(format!("{name}={value}"));
+        self
+    }
+
     /// How many children systemg lets the orchestrator have.
     pub(crate) fn children(mut self, children: u32) -> Self {
         self.children = children;
@@ -133,6 +141,19 @@ impl Builder {
         Fleet { project, store, redis_port }
     }
 
+    /// The command line of Redis.
+    fn redis(&self, port: u16) -> Vec<String> {
+        let line = format!("redis-server --bind 127.0.0.1 --port {port} --dir .orch/redis");
+        let mut words = Vec::new();
+        if !self.redis_env.is_empty() {
+            words.push("env".to_owned());
+            words.extend(self.redis_env.iter().cloned());
+        }
+        words.extend(line.split(' ').map(str::to_owned));
+        words.extend(["--appendonly", "yes", "--save", ""].map(str::to_owned));
+        words
+    }
+
     fn manifest(&self, redis_port: u16) -> String {
         let sysg = sysg_path();
         let mut exec = vec![
@@ -160,6 +181,7 @@ impl Builder {
             exec.extend(["--redis-url", &url]);
         }
         let exec = serde_json::to_string(&exec).unwrap();
+        let redis = serde_json::to_string(&self.redis(redis_port)).unwrap();
         let children = self.children;
         format!(
             r#"version: "2"
@@ -167,7 +189,7 @@ status:
   snapshot_mode: detailed
 services:
   redis:
-    exec: ["redis-server", "--bind", "127.0.0.1", "--port", "{redis_port}", "--dir", ".orch/redis", "--appendonly", "yes", "--save", ""]
+    exec: {redis}
     restart_policy: always
     backoff: "50ms"
     max_restarts: 1000000
