@@ -88,7 +88,8 @@ impl Election {
                     self.wait_for(&leader, cancel).await;
                 }
                 Err(error) => {
-                    tracing::warn!(target: "orchestrator", %error, "Cannot ask for the lead");
+                    tracing::warn!(target: "orchestrator",
+                        error = reconcile::error_chain(&error), "Cannot ask for the lead");
                     sleep(LOOK).await;
                 }
             }
@@ -118,7 +119,8 @@ impl Election {
                 }
                 // Whoever leads meanwhile fences us; till then there is nothing to do.
                 Err(error) => {
-                    tracing::warn!(target: "orchestrator", %error, "Cannot keep the lead")
+                    tracing::warn!(target: "orchestrator",
+                        error = reconcile::error_chain(&error), "Cannot keep the lead")
                 }
             }
         }
@@ -127,7 +129,8 @@ impl Election {
     /// Lets another process lead at once.
     pub(crate) async fn resign(&self) {
         if let Err(error) = self.store.resign(&self.candidate, &self.controllers).await {
-            tracing::warn!(target: "orchestrator", %error, "Cannot resign");
+            tracing::warn!(target: "orchestrator",
+                error = reconcile::error_chain(&error), "Cannot resign");
         }
     }
 
@@ -163,7 +166,8 @@ impl Election {
         let ttl = u64::try_from(STANDBY_TTL.as_millis()).unwrap_or(u64::MAX);
         let json = serde_json::json!(standby).to_string();
         if let Err(error) = self.store.report_standby(&self.candidate.holder, &json, ttl).await {
-            tracing::debug!(target: "orchestrator", %error, "Cannot say that this process stands by");
+            tracing::debug!(target: "orchestrator",
+                error = reconcile::error_chain(&error), "Cannot say that this process stands by");
         }
     }
 }

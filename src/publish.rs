@@ -66,7 +66,8 @@ pub(crate) async fn publish(
             match store.report_problems(&serde_json::json!(shown).to_string()).await {
                 Ok(()) => told = Some(shown),
                 Err(error) => {
-                    tracing::debug!(target: "orchestrator", %error, "Cannot publish problems");
+                    tracing::debug!(target: "orchestrator",
+                        error = reconcile::error_chain(&error), "Cannot publish problems");
                 }
             }
         }
@@ -78,7 +79,8 @@ pub(crate) async fn publish(
             })
             .collect();
         if let Err(error) = store.report_controllers(&reports).await {
-            tracing::debug!(target: "orchestrator", %error, "Cannot publish reports");
+            tracing::debug!(target: "orchestrator",
+                error = reconcile::error_chain(&error), "Cannot publish reports");
         }
         tokio::select! {
             () = cancel.cancelled() => return,

@@ -28,7 +28,8 @@ impl Worker {
         let candidates = match self.store.candidates(agent, self.incarnation, CANDIDATES).await {
             Ok(candidates) => candidates,
             Err(error) => {
-                tracing::warn!(target: "runtime", %agent, %error, "Cannot look for tasks");
+                tracing::warn!(target: "runtime", %agent,
+                    error = reconcile::error_chain(&error), "Cannot look for tasks");
                 self.link.wait_for_wake(REPORT_AGAIN).await;
                 return None;
             }
@@ -118,7 +119,8 @@ impl Worker {
         match self.store.claim(agent, self.incarnation, ttl_ms, wanted).await {
             Ok(claim) => Some(claim),
             Err(error) => {
-                tracing::warn!(target: "runtime", %agent, %error, "Cannot claim");
+                tracing::warn!(target: "runtime", %agent,
+                    error = reconcile::error_chain(&error), "Cannot claim");
                 self.link.wait_for_wake(REPORT_AGAIN).await;
                 None
             }

@@ -160,7 +160,8 @@ impl Link {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::debug!(target: "runtime", agent = %settings.name, %error, "Inbox");
+                    tracing::debug!(target: "runtime", agent = %settings.name,
+                        error = reconcile::error_chain(&error), "Inbox");
                     tokio::time::sleep(INBOX_AGAIN).await;
                 }
             }
@@ -185,7 +186,8 @@ impl Link {
                     settings.common.heartbeat_interval
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(target: "runtime", agent = %settings.name, %error, "No sign of life given");
+                    tracing::warn!(target: "runtime", agent = %settings.name,
+                        error = reconcile::error_chain(&error), "No sign of life given");
                     BEAT_AGAIN
                 }
                 Err(_) => BEAT_AGAIN,

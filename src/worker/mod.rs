@@ -91,7 +91,8 @@ async fn register(store: &Store, settings: &Agent) -> anyhow::Result<Incarnation
         match store.register(&registration, settings.common.lease_ttl_ms()).await {
             Ok(incarnation) => return Ok(incarnation),
             Err(error) if error.is_transient() && Instant::now() < deadline => {
-                tracing::warn!(target: "runtime", agent = %settings.name, %error, "Cannot register yet");
+                tracing::warn!(target: "runtime", agent = %settings.name,
+                    error = reconcile::error_chain(&error), "Cannot register yet");
                 tokio::time::sleep(REPORT_AGAIN).await;
             }
             Err(error) => return Err(error.into()),
@@ -225,7 +226,8 @@ impl Worker {
             Ok(store::agent::Snapshot::Flushed) => self.memory.clear(),
             Ok(store::agent::Snapshot::Fenced) => self.link.leave(Leaving::Fenced),
             Err(error) => {
-                tracing::warn!(target: "runtime", %agent, %error, "Memory is not saved");
+                tracing::warn!(target: "runtime", %agent,
+                    error = reconcile::error_chain(&error), "Memory is not saved");
             }
         }
     }
@@ -244,7 +246,8 @@ impl Worker {
             self.save_memory().await;
             if let Err(error) = self.store.deregister(&agent, self.incarnation, why.as_str()).await
             {
-                tracing::warn!(target: "runtime", %agent, %error, "Cannot deregister");
+                tracing::warn!(target: "runtime", %agent,
+                    error = reconcile::error_chain(&error), "Cannot deregister");
             }
         };
         // Without Redis there is nobody to say goodbye to.

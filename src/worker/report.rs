@@ -107,7 +107,8 @@ impl Worker {
                 Ok(answer) => return Some(answer),
                 Err(error) => error,
             };
-            tracing::warn!(target: "runtime", agent = %self.settings.name, %error, "Cannot report");
+            tracing::warn!(target: "runtime", agent = %self.settings.name,
+                error = reconcile::error_chain(&error), "Cannot report");
             if !error.is_transient() || self.link.is_cut_off() {
                 return None;
             }

@@ -188,7 +188,8 @@ impl Attempt<'_> {
             Ok(text) => text,
             Err(control_files::read::Error::NotFound(_)) => return String::new(),
             Err(error) => {
-                tracing::warn!(target: "runtime", agent = %name, %error, "Cannot read its instructions");
+                tracing::warn!(target: "runtime", agent = %name,
+                    error = reconcile::error_chain(&error), "Cannot read its instructions");
                 return String::new();
             }
         };
@@ -200,7 +201,8 @@ impl Attempt<'_> {
             .collect();
         let noted = store.note_instructions(name, self.incarnation, goal, &hash, &text).await;
         if let Err(error) = noted {
-            tracing::warn!(target: "runtime", agent = %name, %error, "Instructions are not recorded");
+            tracing::warn!(target: "runtime", agent = %name,
+                error = reconcile::error_chain(&error), "Instructions are not recorded");
         }
         text
     }

@@ -110,7 +110,8 @@ fn has_code(error: &RedisError, codes: &[&str]) -> bool {
             .is_some_and(|errors| errors.iter().any(|(_, one)| codes.contains(&one.code())))
 }
 
-/// Connection lost, refused or late; or a server that is starting or failing over.
+/// Connection lost, refused or late; or a server that is starting, failing over, or
+/// without room on its disk.
 pub(crate) fn is_transient(error: &RedisError) -> bool {
     if is_denied(error) {
         return false;
@@ -121,6 +122,6 @@ pub(crate) fn is_transient(error: &RedisError) -> bool {
         || error.is_connection_refusal()
         || has_code(
             error,
-            &["LOADING", "BUSY", "TRYAGAIN", "MASTERDOWN", "READONLY", "CLUSTERDOWN"],
+            &["LOADING", "BUSY", "TRYAGAIN", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "MISCONF"],
         )
 }

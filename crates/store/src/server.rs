@@ -25,6 +25,8 @@ pub struct Server {
     /// How often that is flushed to disk: `always`, `everysec`, `no`; '' where the
     /// server does not tell.
     pub appendfsync: String,
+    /// Why it refuses every write for now, as far as it says.
+    pub refuses_writes: Option<&'static str>,
     /// What it does when memory is full; anything but `noeviction` loses state.
     pub maxmemory_policy: String,
     /// Memory in use, in bytes.
@@ -61,6 +63,8 @@ impl Store {
             process_id: text("process_id").parse().unwrap_or(0),
             appendonly: text("aof_enabled") == "1",
             appendfsync: appendfsync.ok().and_then(|mut pair| pair.pop()).unwrap_or_default(),
+            refuses_writes: (text("aof_last_write_status") == "err")
+                .then_some("it cannot write its append-only file: its disk is full or broken"),
             maxmemory_policy: text("maxmemory_policy").to_owned(),
             used_memory: text("used_memory").parse().unwrap_or(0),
             time_micros: seconds * 1_000_000 + micros,

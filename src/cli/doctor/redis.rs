@@ -73,6 +73,10 @@ async fn reachable(session: &Session, server: &Server) -> Check {
 
 fn persistence(server: &Server) -> Check {
     let name = "persistence";
+    if let Some(why) = server.refuses_writes {
+        let advice = "make room there (`redis-cli config get dir`): it goes on by itself then";
+        return Check::fail(name, format!("every write is refused: {why}"), advice);
+    }
     let fsync = server.appendfsync.as_str();
     match (server.appendonly, fsync) {
         (false, _) => Check::warn(
@@ -129,6 +133,7 @@ mod tests {
             process_id: 7,
             appendonly,
             appendfsync: appendfsync.into(),
+            refuses_writes: None,
             maxmemory_policy: policy.into(),
             used_memory: 1 << 20,
             time_micros: 0,
@@ -140,6 +145,8 @@ mod tests {
         let grade = |on, fsync| persistence(&server(on, fsync, "noeviction")).grade;
         assert_eq!((grade(true, "always"), grade(true, "everysec")), (Grade::Ok, Grade::Ok));
         assert_eq!((grade(true, "no"), grade(false, "always")), (Grade::Warn, Grade::Warn));
+        let full = Server { refuses_writes: Some("full"), ..server(true, "always", "noeviction") };
+        assert_eq!(persistence(&full).grade, Grade::Fail);
         assert_eq!(memory(&server(true, "always", "allkeys-lru")).grade, Grade::Fail);
         assert_eq!(memory(&server(true, "always", "noeviction")).grade, Grade::Ok);
     }

@@ -227,6 +227,40 @@ async fn redis_that_refuses_should_be_unavailable_within_the_bound() {
     assert_eq!(world.store.goal(&goal("g")).await.unwrap(), None);
 }
 
+/// Regression: what was refused for want of room on Redis' disk was given up at once, so
+/// that the result of a task that ended meanwhile was thrown away.
+#[tokio::test]
+async fn redis_that_refuses_writes_should_be_asked_again_until_it_takes_them() {
+    // No room cannot be made here; a folder that takes no files can.
+    let server =
+        RedisServer::options().config("enable-protected-configs yes").config("save 3600 1").start();
+    let folder = server.folder().to_str().unwrap().to_owned();
+    let world = World::on(server).await;
+    let refuse = |refuses: bool| {
+        let at = if refuses { "/proc" } else { &folder };
+        world.raw::<()>(&["CONFIG", "SET", "dir", at]);
+        world.raw::<()>(&["BGSAVE"]);
+        let done = if refuses { "err" } else { "ok" };
+        testkit::wait_until_blocking("the save ended", testkit::DEADLINE, || {
+            let info: String = world.raw(&["INFO", "persistence"]);
+            let ended = format!("rdb_last_bgsave_status:{done}");
+            if info.contains(&ended) { Ok(()) } else { Err(info) }
+        });
+    };
+    refuse(true);
+    let error = world.store.report_problems("[1]").await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }) && error.is_transient(), "{error:?}");
+    assert_eq!(world.store.problems().await.unwrap(), None, "reading is not refused");
+
+    let call = tokio::spawn({
+        let store = world.store.clone();
+        async move { store.report_problems("[2]").await }
+    });
+    refuse(false);
+    call.await.unwrap().unwrap();
+    assert_eq!(world.store.problems().await.unwrap().as_deref(), Some("[2]"));
+}
+
 /// Regression: a server that is silent was asked seven times, 5 s each; and where
 /// a connection had died without a word, it was used on and on.
 #[tokio::test]
