@@ -2,7 +2,9 @@
 //! full, pids that are given again. Where that cannot be had the test says `skipped:`,
 //! or fails with `ORCH_TEST_REQUIRE_ALL=1`, as in CI.
 
+mod apart;
 mod clock;
+mod disk;
 
 /// Says why the test is skipped.
 ///

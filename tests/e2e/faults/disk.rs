@@ -1,0 +1,143 @@
+//! Disks that are full, and have room again.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::path::PathBuf;
+use std::process::Command;
+
+use model::goal::Status;
+use model::task::State;
+use process::Signal;
+use testkit::wait_until;
+
+use super::apart::apart;
+use crate::support::{DEADLINE, Fleet, agents, fleet, goal, signal, task};
+
+/// A small disk of its own. Unmounted on drop.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: PathBuf, mib: u32) -> Self {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={mib}m,mode=0755"), "tmpfs"]).arg(&at);
+        let ran = mount.output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        Self(at)
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    /// Leaves no byte of room.
+    fn fill(&self) {
+        let mut file = File::create(self.ballast()).unwrap();
+        for piece in [&[0_u8; 65_536][..], &[0_u8; 1][..]] {
+            loop {
+                match file.write_all(piece) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: it goes with its last user, and the folder can be removed.
+        _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
+    }
+}
+
+/// Redis says that it takes no writes.
+async fn until_refused(fleet: &Fleet) {
+    wait_until("Redis refuses to write", DEADLINE, || async {
+        let said = fleet.redis("SET test:room no");
+        if said.starts_with("MISCONF") { Ok(()) } else { Err(said) }
+    })
+    .await;
+}
+
+async fn until_said(fleet: &Fleet, words: &[&str]) {
+    wait_until("the logs say so", DEADLINE, || async {
+        let log = fleet.log();
+        if log.lines().any(|line| words.iter().all(|word| line.contains(word))) {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await;
+}
+
+fn out(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn full_disk_of_redis_should_stop_everything_and_lose_nothing() {
+    let here = "faults::disk::full_disk_of_redis_should_stop_everything_and_lose_nothing";
+    if !apart(here, &["--mount"]) {
+        return;
+    }
+    let block = "until test -e \"$ORCH_PROJECT/go-$ORCH_TASK\"; do sleep 0.05; done\n\
+        echo \"$ORCH_TASK $ORCH_ATTEMPT\" >> finished";
+    let tasks = task("before: Before", "true")
+        + &task("one: Wait (after: before)", block)
+        + &task("two: Wait (after: before)", block)
+        + &task("after: After (after: one, two)", "true");
+    let fleet = fleet(agents(&["a_agent", "b_agent"]) + &goal(&tasks)).lease_ttl("6").write().await;
+    let disk = Disk::mount(fleet.path(".orch/redis"), 4);
+    fleet.project.start();
+    for id in ["one", "two"] {
+        fleet.until_task(id, State::Running).await;
+    }
+    let (done, orchestrators) =
+        (fleet.until_task("before", State::Done).await, fleet.orchestrators());
+
+    // For a moment: what ends then cannot be recorded, and is as soon as it can be.
+    disk.fill();
+    until_refused(&fleet).await;
+    fleet.project.write("go-one", "");
+    until_said(&fleet, &["Cannot report", "No space left on device"]).await;
+    assert_eq!(fleet.redis("HGET task:one status"), "running", "a write that was refused");
+    disk.make_room();
+    let one = fleet.until_task("one", State::Done).await;
+    assert_eq!((one.attempt, fleet.read(fleet.work("finished"))), (1, "one 1\n".to_owned()));
+
+    // For longer than a lease lives, with a crash of Redis.
+    disk.fill();
+    until_refused(&fleet).await;
+    fleet.project.write("heartbeat/b_agent.md", "PAUSE\n");
+    let doctor = out(&fleet.orch(&["doctor", "--format", "json"]));
+    assert!(doctor.contains("every write is refused"), "{doctor}");
+    let status = fleet.status();
+    let problem = status["problems"][0]["message"].as_str().unwrap_or_default();
+    assert!(problem.contains("Redis refuses every write"), "{status:#}");
+    wait_until("no agent works without Redis", DEADLINE, || async {
+        let left = fleet.all_agent_processes();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}\n{}", fleet.log())) }
+    })
+    .await;
+    signal(fleet.redis_process(), Signal::KILL);
+    assert_eq!(fleet.read(fleet.path("heartbeat/b_agent.ack.md")), "", "nothing was applied");
+    disk.make_room();
+    fleet.project.write("go-two", "");
+    fleet.until_goal(Status::Complete).await;
+
+    assert_eq!(fleet.orchestrators(), orchestrators, "it ended, too");
+    let now = fleet.until_task("before", State::Done).await;
+    assert_eq!((now.epoch, now.finished), (done.epoch, done.finished), "it ran again");
+    assert_eq!(fleet.read(fleet.work("finished")), "one 1\ntwo 2\n");
+    fleet.until_agent("b_agent", "is paused", |agent| agent.paused).await;
+    assert_eq!(fleet.events("directive").await.len(), 1);
+    let audit = fleet.orch(&["audit"]);
+    assert!(audit.status.success(), "{audit:?}");
+    assert_eq!(fleet.status()["problems"].as_array().unwrap().len(), 0);
+}
