@@ -1,6 +1,8 @@
 //! One attempt at one task: its shell block or a model's work, then the evidence that
 //! it worked.
 
+use std::io;
+use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,9 +57,8 @@ pub(super) enum Finished {
     Held {
         /// Why.
         reason: String,
-        /// Whether it is this agent that could not: its model's program is missing, or
-        /// nobody is logged in.
-        is_refusal: bool,
+        /// Where it is this agent that could not: what it lacks.
+        lacks: Option<Lack>,
     },
     /// A budget is spent.
     Parked {
@@ -68,6 +69,15 @@ pub(super) enum Finished {
     Stopped,
     /// It is no longer ours.
     Lost,
+}
+
+/// What an agent lacks for any task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// Its model's program is missing, or nobody is logged in.
+    Model,
+    /// Its disk takes no files.
+    Room,
 }
 
 /// A task that is to be done before the one that was attempted goes on.
@@ -85,7 +95,7 @@ impl Finished {
     }
 
     pub(super) fn held(reason: impl Into<String>) -> Self {
-        Self::Held { reason: reason.into(), is_refusal: false }
+        Self::Held { reason: reason.into(), lacks: None }
     }
 }
 
@@ -116,7 +126,7 @@ impl Attempt<'_> {
     async fn attempt(&self) -> Finished {
         let folder = match self.prepare() {
             Ok(folder) => folder,
-            Err(error) => return Finished::failed(error),
+            Err(end) => return end,
         };
         let done = match (&self.grant.spec.run, self.mind) {
             (Some(block), _) => self.run_block(&folder, block).await,
@@ -146,7 +156,7 @@ impl Attempt<'_> {
         let script = self.log().with_extension("sh");
         // From a file and not from the command line, whose length is bounded.
         if let Err(error) = std::fs::write(&script, block) {
-            return Err(Finished::failed(format!("writing {}: {error}", script.display())));
+            return Err(unusable(&format!("writing {}", script.display()), &error));
         }
         self.shell(folder, &["-eu".as_ref(), script.as_ref()], "the block").await?;
         Ok(Work::Block { took: began.elapsed() })
@@ -214,25 +224,29 @@ impl Attempt<'_> {
         agent_controller::attempt::value(fleet, name, *incarnation, grant.epoch)
     }
 
-    fn prepare(&self) -> Result<PathBuf, String> {
+    fn prepare(&self) -> Result<PathBuf, Finished> {
         let project = &self.settings.common.project;
         let folder = self.grant.spec.folder.as_deref();
         let folder = paths::working_folder(project, &self.grant.goal, folder);
         let make = |folder: &Path| {
-            std::fs::create_dir_all(folder)
-                .and_then(|()| folder.canonicalize())
-                .map_err(|error| format!("making the folder {}: {error}", folder.display()))
+            std::fs::create_dir_all(folder).and_then(|()| folder.canonicalize()).map_err(|error| {
+                unusable(&format!("making the folder {}", folder.display()), &error)
+            })
         };
         let log = self.log();
         if let Some(logs) = log.parent() {
             make(logs)?;
         }
-        // Of an earlier life of this number, as after Redis lost its data.
-        _ = std::fs::remove_file(&log);
+        // The one of an earlier life of this number goes, as after Redis lost its data.
+        // A byte tells whether there is room: a folder may need none.
+        std::fs::write(&log, "\n")
+            .and_then(|()| std::fs::remove_file(&log))
+            .map_err(|error| unusable(&format!("writing {}", log.display()), &error))?;
         let folder = make(&folder)?;
         if !folder.starts_with(project) {
             let outside = folder.display();
-            return Err(format!("the working folder {outside} lies outside the project"));
+            let why = format!("the working folder {outside} lies outside the project");
+            return Err(Finished::failed(why));
         }
         Ok(folder)
     }
@@ -281,6 +295,17 @@ impl Attempt<'_> {
             last => format!("{how}: {last}"),
         }))
     }
+}
+
+/// How an attempt ends for which nothing could be written, and nothing was begun. Where
+/// the disk takes no files that is no fault of the task, whose attempts would be used up
+/// in seconds.
+fn unusable(what: &str, error: &io::Error) -> Finished {
+    let reason = format!("{what}: {error}");
+    if [StorageFull, QuotaExceeded, ReadOnlyFilesystem].contains(&error.kind()) {
+        return Finished::Held { reason, lacks: Some(Lack::Room) };
+    }
+    Finished::failed(reason)
 }
 
 /// The end of an output, at a character's border.

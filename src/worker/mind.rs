@@ -15,7 +15,7 @@ use store::Store;
 use store::agent::Incarnation;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::Finished;
+use super::attempt::{Finished, Lack};
 use crate::llm::gate::{Errand, Gate, Party};
 use crate::llm::launch::Launcher;
 use crate::settings::Agent;
@@ -144,7 +144,7 @@ impl Mind {
             FailureKind::Limit(_) | FailureKind::Cancelled => Finished::held(message),
             FailureKind::Budget => Finished::Parked { reason: message },
             // That is the agent's trouble, and no fault of the task.
-            FailureKind::Refused => Finished::Held { reason: message, is_refusal: true },
+            FailureKind::Refused => Finished::Held { reason: message, lacks: Some(Lack::Model) },
             FailureKind::Malformed(_)
             | FailureKind::Failed
             | FailureKind::Denied

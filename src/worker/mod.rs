@@ -34,7 +34,7 @@ use store::task::{Claim, Grant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use self::attempt::{Attempt, Finished};
+use self::attempt::{Attempt, Finished, Lack};
 use self::link::{Leaving, Link};
 use self::memory::Memory;
 use self::mind::Mind;
@@ -42,10 +42,11 @@ use crate::settings::Agent;
 
 /// Wait between tries to report a result while Redis is away.
 const REPORT_AGAIN: Duration = Duration::from_millis(250);
-/// How long an agent rests whose model could not be asked; doubles each time.
-const FIRST_REST: Duration = Duration::from_secs(15);
-/// The longest rest.
-const LONGEST_REST: Duration = Duration::from_secs(5 * 60);
+/// How long an agent rests whose model could not be asked, doubling from the first to the
+/// longest.
+const MODEL_REST: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(5 * 60)];
+/// The same where its disk had no room: made by anybody, room is to be used soon.
+const ROOM_REST: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
 /// Runs an agent until it is told to leave, is replaced, or loses Redis.
 pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
@@ -137,7 +138,7 @@ struct Worker {
     memory: Memory,
     /// None for an agent that asks no model.
     mind: Option<Mind>,
-    /// How often in a row its model could not be asked.
+    /// How often in a row it could do nothing for what it lacked.
     refusals: u32,
 }
 
@@ -196,17 +197,21 @@ impl Worker {
         next
     }
 
-    /// An agent whose model cannot be asked would take one task after the other for
-    /// nothing: it waits, longer each time, until that is mended.
+    /// An agent whose model cannot be asked, or that has nowhere to write, would take one
+    /// task after the other for nothing: it waits, longer each time, until that is mended.
     async fn rest(&mut self, finished: &Finished) {
-        if !matches!(finished, Finished::Held { is_refusal: true, .. }) {
+        let Finished::Held { lacks: Some(lack), .. } = finished else {
             self.refusals = 0;
             return;
-        }
-        let pause = FIRST_REST * 2u32.saturating_pow(self.refusals);
+        };
+        let [first, longest] = match lack {
+            Lack::Model => MODEL_REST,
+            Lack::Room => ROOM_REST,
+        };
+        let pause = first.saturating_mul(2u32.saturating_pow(self.refusals)).min(longest);
         self.refusals += 1;
-        let until = Instant::now() + pause.min(LONGEST_REST);
-        tracing::warn!(target: "runtime", agent = %self.settings.name, pause = ?pause.min(LONGEST_REST),
+        let until = Instant::now() + pause;
+        tracing::warn!(target: "runtime", agent = %self.settings.name, ?pause,
             "Takes no tasks for a while");
         while self.link.leaving().is_none() && Instant::now() < until {
             self.link.wait_for_wake(until.saturating_duration_since(Instant::now())).await;

@@ -136,7 +136,8 @@ pub(super) fn folders(project: &Path, declared: Option<&Declared>) -> Vec<Check>
         checks.push(Check::fail(
             name,
             format!("cannot write into {}: {error}", state.display()),
-            "logs, results and the last good INSTRUCTIONS.md go there: mend its permissions",
+            "logs, results and the last good INSTRUCTIONS.md go there: make room there, or mend \
+             its permissions",
         ));
     }
     let agents = declared.into_iter().flat_map(|declared| declared.agents.values());
@@ -153,7 +154,7 @@ pub(super) fn folders(project: &Path, declared: Option<&Declared>) -> Vec<Check>
             checks.push(Check::fail(
                 name,
                 format!("cannot write into {}", folder.display()),
-                "answers to directives go there: mend its permissions",
+                "answers to directives go there: make room there, or mend its permissions",
             ));
         }
     }
