@@ -76,6 +76,17 @@ async fn until_said(fleet: &Fleet, words: &[&str]) {
     .await;
 }
 
+/// Nothing is told any more, and nothing was done that must not be.
+async fn assert_well(fleet: &Fleet) {
+    wait_until("there is no problem", DEADLINE, || async {
+        let problems = &fleet.status()["problems"];
+        if problems.as_array().unwrap().is_empty() { Ok(()) } else { Err(problems.to_string()) }
+    })
+    .await;
+    let audit = fleet.orch(&["audit"]);
+    assert!(audit.status.success(), "{audit:?}");
+}
+
 fn out(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -137,7 +148,84 @@ async fn full_disk_of_redis_should_stop_everything_and_lose_nothing() {
     assert_eq!(fleet.read(fleet.work("finished")), "one 1\ntwo 2\n");
     fleet.until_agent("b_agent", "is paused", |agent| agent.paused).await;
     assert_eq!(fleet.events("directive").await.len(), 1);
-    let audit = fleet.orch(&["audit"]);
-    assert!(audit.status.success(), "{audit:?}");
-    assert_eq!(fleet.status()["problems"].as_array().unwrap().len(), 0);
+    assert_well(&fleet).await;
+}
+
+#[tokio::test]
+async fn full_disk_of_the_project_should_be_told_and_use_up_no_attempts() {
+    let here = "faults::disk::full_disk_of_the_project_should_be_told_and_use_up_no_attempts";
+    if !apart(here, &["--mount"]) {
+        return;
+    }
+    let block = "until test -e \"$ORCH_PROJECT/go-$ORCH_TASK\"; do sleep 0.05; done\n\
+        echo made > out-$ORCH_TASK";
+    let tasks = task("one: Wait -> out-one", block) + &task("two: Wait -> out-two", block);
+    let text = agents(&["a_agent"]) + &goal(&tasks);
+    let fleet = fleet(&text).write().await;
+    let folders = [
+        fleet.path(".orch"),
+        fleet.path("heartbeat"),
+        fleet.project.home().join(".local/share/systemg/logs"),
+    ];
+    let disks = folders.map(|at| {
+        fs::create_dir_all(&at).unwrap();
+        Disk::mount(at, 4)
+    });
+    fs::create_dir_all(fleet.path(".orch/redis")).unwrap();
+    let _redis = Disk::mount(fleet.path(".orch/redis"), 16);
+    fleet.project.start();
+    fleet.until_task("one", State::Running).await;
+    let before = (fleet.until_registered("a_agent").await, fleet.orchestrators());
+    let copy = fleet.path(".orch/last-good.md");
+    wait_until("a copy is kept", DEADLINE, || async {
+        let kept = fleet.read(&copy);
+        if kept == text { Ok(()) } else { Err(kept) }
+    })
+    .await;
+
+    // What a person saved while there was room.
+    let (draft, heartbeat) = (fleet.path("heartbeat/draft"), fleet.path("heartbeat/a_agent.md"));
+    fs::write(&draft, "FLUSH-MEMORY\n").unwrap();
+
+    disks.iter().for_each(Disk::fill);
+    let changed = format!("{text}\nA note of a person.\n");
+    fleet.project.write("INSTRUCTIONS.md", &changed);
+    fs::rename(&draft, &heartbeat).unwrap();
+    fleet.project.write("go-one", "");
+    // The task itself could not write: that is its failure. Nothing else counts.
+    wait_until("an attempt is handed back", DEADLINE, || async {
+        let released = fleet.events("task-release").await;
+        let said = released.iter().any(|e| e.field("reason").contains("No space left on device"));
+        if said { Ok(()) } else { Err(format!("{released:?}\n{}", fleet.log())) }
+    })
+    .await;
+    let doctor = out(&fleet.orch(&["doctor"]));
+    assert!(doctor.contains("make room there"), "{doctor}");
+    wait_until("the status tells what cannot be written", DEADLINE, || async {
+        let problems = fleet.status()["problems"].to_string();
+        let told = problems.contains("a_agent.ack.md") && problems.contains("No space left");
+        if told { Ok(()) } else { Err(format!("{problems}\n{}", fleet.log())) }
+    })
+    .await;
+    assert_eq!(fleet.read(&copy), text, "half of a copy");
+
+    disks.iter().for_each(Disk::make_room);
+    fleet.project.write("go-two", "");
+    fleet.until_goal(Status::Complete).await;
+    for (id, failures) in [("one", 1), ("two", 0)] {
+        let done = fleet.until_task(id, State::Done).await;
+        assert_eq!(done.failures, failures, "{done:?}");
+        assert_eq!(fleet.read(fleet.work(&format!("out-{id}"))), "made\n");
+    }
+    let ack = fleet.path("heartbeat/a_agent.ack.md");
+    wait_until("a copy is kept again, and the answer written", DEADLINE, || async {
+        let (kept, answer) = (fleet.read(&copy), fleet.read(&ack));
+        let both = kept == changed && answer.contains("`FLUSH-MEMORY` | applied");
+        if both { Ok(()) } else { Err(format!("{kept}\n{answer}")) }
+    })
+    .await;
+    assert_eq!(fleet.events("directive").await.len(), 1);
+    let after = fleet.until_registered("a_agent").await;
+    assert_eq!((after.incarnation, fleet.orchestrators()), (before.0.incarnation, before.1));
+    assert_well(&fleet).await;
 }
