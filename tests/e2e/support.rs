@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use store::Store;
 use store::agent::{Agent, Registered};
 use store::event::Event;
 use store::task::Task;
-use testkit::{SysgProject, sysg_path, wait_until};
+use testkit::{SysgProject, free_port, sysg_path, wait_until};
 
 /// What does not happen within this does not happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -32,6 +31,8 @@ pub(crate) struct Builder {
     children: u32,
     knows_sysg: bool,
     provider: String,
+    redis_port: u16,
+    redis_args: Vec<String>,
 }
 
 /// A running fleet. All of its processes are killed on drop.
@@ -52,6 +53,8 @@ pub(crate) fn fleet(instructions: impl Into<String>) -> Builder {
         children: 300,
         knows_sysg: true,
         provider: "offline".to_owned(),
+        redis_port: free_port(),
+        redis_args: Vec::new(),
     }
 }
 
@@ -112,6 +115,20 @@ impl Builder {
         self
     }
 
+    /// The port of the project's Redis, which is a free one by default.
+    #[allow(dead_code, reason = "only the chaos runs ask for it")]
+    pub(crate) fn redis_port(mut self, port: u16) -> Self {
+        self.redis_port = port;
+        self
+    }
+
+    /// More arguments for the project's Redis.
+    #[allow(dead_code, reason = "only the chaos runs ask for it")]
+    pub(crate) fn redis_args(mut self, args: &[&str]) -> Self {
+        self.redis_args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
     /// Writes the project and starts it under systemg.
     pub(crate) async fn start(self) -> Fleet {
         let fleet = self.write().await;
@@ -127,8 +144,8 @@ impl Builder {
 
     /// Writes the project without starting it.
     pub(crate) async fn write(self) -> Fleet {
-        let redis_port = free_port();
-        let mut project = SysgProject::new(&self.manifest(redis_port));
+        let redis_port = self.redis_port;
+        let mut project = SysgProject::new(&self.manifest());
         for (name, value) in &self.env {
             project = project.env(name, value);
         }
@@ -142,7 +159,8 @@ impl Builder {
     }
 
     /// The command line of Redis.
-    fn redis(&self, port: u16) -> Vec<String> {
+    fn redis(&self) -> Vec<String> {
+        let port = self.redis_port;
         let line = format!("redis-server --bind 127.0.0.1 --port {port} --dir .orch/redis");
         let mut words = Vec::new();
         if !self.redis_env.is_empty() {
@@ -151,10 +169,12 @@ impl Builder {
         }
         words.extend(line.split(' ').map(str::to_owned));
         words.extend(["--appendonly", "yes", "--save", ""].map(str::to_owned));
+        words.extend(self.redis_args.iter().cloned());
         words
     }
 
-    fn manifest(&self, redis_port: u16) -> String {
+    fn manifest(&self) -> String {
+        let redis_port = self.redis_port;
         let sysg = sysg_path();
         let mut exec = vec![
             ORCH,
@@ -181,7 +201,7 @@ impl Builder {
             exec.extend(["--redis-url", &url]);
         }
         let exec = serde_json::to_string(&exec).unwrap();
-        let redis = serde_json::to_string(&self.redis(redis_port)).unwrap();
+        let redis = serde_json::to_string(&self.redis()).unwrap();
         let children = self.children;
         format!(
             r#"version: "2"
@@ -214,11 +234,6 @@ services:
 "#
         )
     }
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// An agent's name.

@@ -26,6 +26,6 @@ mod wait;
 pub use llm::{Api, Call, LlmServer, Say, Usage};
 pub use llm_clis::{claude_history, installed};
 pub use proxy::{FaultProxy, Mode};
-pub use redis_server::{Options, RedisServer};
+pub use redis_server::{Options, RedisServer, free_port};
 pub use sysg::{Ran, SysgProject, sysg_path};
 pub use wait::{DEADLINE, wait_until, wait_until_blocking};

@@ -372,7 +372,11 @@ impl Drop for RedisServer {
 
 /// A port that nobody listens on, below those that the kernel gives to outgoing
 /// connections: one of these could take it while a server restarts.
-fn free_port() -> u16 {
+///
+/// # Panics
+/// Never: the numbers fit.
+#[must_use]
+pub fn free_port() -> u16 {
     use std::hash::{BuildHasher, Hasher};
     loop {
         // The hasher's random keys are all the randomness that is needed.
