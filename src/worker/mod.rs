@@ -7,6 +7,7 @@
 //! # Guarantees
 //! - Work stops as soon as the lease is lost, the incarnation is fenced, or Redis
 //!   has not been heard of for one TTL; whatever ran for it is killed.
+//! - Nothing is run twice under one grant, whatever Redis forgets.
 //! - SIGTERM hands the task back; SIGUSR1 lets it finish first. Either way the
 //!   memory is saved and the name given up.
 //!
@@ -15,6 +16,7 @@
 //! belongs to the thread that started it.
 
 mod attempt;
+mod begun;
 mod choose;
 mod evidence;
 mod link;
@@ -35,6 +37,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use self::attempt::{Attempt, Finished, Lack};
+use self::begun::Begun;
 use self::link::{Leaving, Link};
 use self::memory::Memory;
 use self::mind::Mind;
@@ -68,7 +71,9 @@ pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
     let link = Link::start(&store, &settings, incarnation, control)?;
     tokio::spawn(signals.obey(link.clone()));
     let mind = Mind::new(&store, &settings, incarnation, link.stopped())?;
-    let mut worker = Worker { store, settings, incarnation, link, memory, mind, refusals: 0 };
+    let begun = Begun::default();
+    let mut worker =
+        Worker { store, settings, incarnation, link, memory, mind, begun, refusals: 0 };
     worker.run().await;
     worker.leave().await;
     Ok(())
@@ -138,6 +143,8 @@ struct Worker {
     memory: Memory,
     /// None for an agent that asks no model.
     mind: Option<Mind>,
+    /// What it was granted and began to run.
+    begun: Begun,
     /// How often in a row it could do nothing for what it lacked.
     refusals: u32,
 }
@@ -154,7 +161,10 @@ impl Worker {
                 },
             };
             match claim {
-                Claim::Granted(grant) => next = self.run_task(*grant).await,
+                Claim::Granted(grant) if self.begun.is_new(&grant) => {
+                    next = self.run_task(*grant).await;
+                }
+                Claim::Granted(grant) => self.give_back(&grant).await,
                 Claim::Empty | Claim::Taken => self.link.wait_for_wake(self.settings.cadence).await,
                 Claim::Held { reason, until_us } => {
                     tracing::debug!(target: "runtime", agent = %self.settings.name, reason, "Claims nothing");

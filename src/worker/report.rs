@@ -39,6 +39,16 @@ impl Worker {
         settled.and_then(|(_, next)| next)
     }
 
+    /// Gives back what was run under this very grant before, so that it is granted anew.
+    pub(super) async fn give_back(&self, grant: &Grant) {
+        let (agent, task) = (&self.settings.name, &grant.task);
+        tracing::warn!(target: "runtime", %agent, %task, epoch = %grant.epoch,
+            "Redis has forgotten what came of task {task}: it is granted anew");
+        let holder = Holder { agent, incarnation: self.incarnation, task, epoch: grant.epoch };
+        let reason = format!("{agent} ran it under this grant before, which Redis has forgotten");
+        _ = self.insist(async || self.store.release(holder, &reason).await).await;
+    }
+
     /// A budget is spent. Where it is the goal's, nothing is claimed until that is
     /// raised; the task's own would let others of the goal go on.
     async fn park(

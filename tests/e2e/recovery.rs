@@ -126,6 +126,38 @@ async fn killed_redis_should_come_back_with_everything_done() {
     assert_accepted_once(&fleet, 2).await;
 }
 
+/// The agent lives on and its task is RUNNING again: claimed again, it is the same grant.
+#[tokio::test]
+async fn redis_with_older_data_should_not_make_a_grant_run_twice() {
+    let block = "echo \"$ORCH_EPOCH\" >> epochs\n\
+        until test -e \"$ORCH_PROJECT/go\"; do sleep 0.05; done";
+    let tasks = task("task-001: Wait", block) + &task("task-002: Join (after: task-001)", "true");
+    let fleet = fleet(agents(&["worker_agent"]) + &goal(&tasks)).start().await;
+    let before = fleet.until_registered("worker_agent").await;
+    wait_until_blocking("task-001 has begun", DEADLINE, || {
+        let epochs = fleet.read(fleet.work("epochs"));
+        if epochs.ends_with('\n') { Ok(()) } else { Err(fleet.log()) }
+    });
+    let copy = fleet.copy_of_redis();
+    finish(&fleet).await;
+    let first = fleet.store.task(&id("task-001")).await.unwrap().unwrap();
+
+    fleet.swap_redis(&copy, fleet.redis_process());
+    let again = wait_until("task-001 is done once more", DEADLINE, || async {
+        match fleet.store.task(&id("task-001")).await {
+            Ok(Some(task)) if task.status == State::Done => Ok(task),
+            other => Err(format!("{other:?}\n{}", fleet.log())),
+        }
+    })
+    .await;
+    finish(&fleet).await;
+    let epochs = format!("{}\n{}\n", first.epoch, again.epoch);
+    assert!(again.epoch > first.epoch, "it ran again under the same grant");
+    assert_eq!(fleet.read(fleet.work("epochs")), epochs);
+    let now = fleet.store.agent(&name("worker_agent")).await.unwrap().registered.unwrap();
+    assert_eq!(now.pid, before.pid, "the agent did not have to end");
+}
+
 #[tokio::test]
 async fn killed_supervisor_should_leave_one_of_each_after_a_new_start() {
     let fleet = fleet(one_agent()).start().await;

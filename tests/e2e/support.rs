@@ -13,7 +13,7 @@ use store::Store;
 use store::agent::{Agent, Registered};
 use store::event::Event;
 use store::task::Task;
-use testkit::{SysgProject, free_port, sysg_path, wait_until};
+use testkit::{SysgProject, free_port, sysg_path, wait_until, wait_until_blocking};
 
 /// What does not happen within this does not happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -458,6 +458,30 @@ impl Fleet {
         })
         .await;
         child
+    }
+
+    /// A copy of what Redis has on disk now; its last write may be there in half.
+    #[must_use]
+    pub(crate) fn copy_of_redis(&self) -> PathBuf {
+        let copy = self.path(".orch/redis-older");
+        _ = fs::remove_dir_all(&copy);
+        let copied = self.sh("cp -a .orch/redis .orch/redis-older");
+        assert!(copied.status.success(), "{copied:?}");
+        copy
+    }
+
+    /// Kills Redis, which then starts with the data of this folder.
+    pub(crate) fn swap_redis(&self, folder: &Path, redis: Identity) {
+        let (place, aside) = (self.path(".orch/redis"), self.path(".orch/redis-before"));
+        _ = fs::remove_dir_all(&aside);
+        // It goes on writing to the folder that it has open, wherever that is moved: so the
+        // other one is in its place before systemg can start it again.
+        fs::rename(&place, &aside).unwrap();
+        fs::rename(folder, &place).unwrap();
+        signal(redis, Signal::KILL);
+        wait_until_blocking("the killed Redis is gone", DEADLINE, || {
+            if redis.is_alive() { Err(redis.to_string()) } else { Ok(()) }
+        });
     }
 
     /// The events of this kind, oldest first.
