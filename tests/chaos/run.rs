@@ -1,0 +1,272 @@
+//! A run: start, one fault after the other, each followed until it is mended, the rest of
+//! the work, and the verdict.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use model::AgentName;
+use model::goal::Status;
+use process::Identity;
+
+use crate::converge::mended;
+use crate::deck::{Deck, Restarts};
+use crate::kind::{Kind, Service};
+use crate::report::{self, Mended};
+use crate::scene::{Scene, Targets};
+use crate::settings::Settings;
+use crate::strike::{Active, Ended, begin};
+use crate::support::goal_001;
+use crate::verdict::judge;
+
+/// L1: after the last fault, actual equals desired within this.
+const L1: Duration = Duration::from_secs(30);
+/// How long the fleet may take to start, and without a task that is done.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// One fault in so many comes with a second one.
+const PAIR_IN: u32 = 6;
+/// The longest pause between two faults.
+const LONGEST_PAUSE_MS: u64 = 600;
+/// Redis loses its data after this part of the time: what was done is done again.
+const EMPTY_AFTER: u32 = 5;
+/// How many of the last faults a failure shows.
+const LAST: usize = 12;
+
+/// Runs it all; panics with what was broken.
+pub(crate) async fn run(settings: Settings) {
+    println!("chaos: {settings:?}");
+    let began = Instant::now();
+    let scene = Scene::start(&settings).await;
+    let mut run = Run {
+        random: fastrand::Rng::with_seed(settings.seed),
+        deck: Deck::new(&settings.only),
+        restarts: Restarts::default(),
+        killed: BTreeMap::new(),
+        lines: Vec::new(),
+        mended: Vec::new(),
+        began,
+        scene: &scene,
+        settings: &settings,
+    };
+    let outcome = run.whole().await;
+    let took = began.elapsed();
+    let mut wrong = Vec::new();
+    match outcome {
+        Ok(()) => {
+            let (tally, found) = judge(&scene, &settings).await;
+            println!("{}", report::text(&settings, took, &run.mended, &tally));
+            wrong = found;
+        }
+        Err(error) => wrong.push(error),
+    }
+    if !wrong.is_empty() {
+        let last = &run.lines[run.lines.len().saturating_sub(LAST)..];
+        let kept = keep(&scene, settings.seed);
+        panic!(
+            "seed {}: {}\n\nthe last faults:\n{}\n\nthe project, its state and its logs are kept in {}",
+            settings.seed,
+            wrong.join("\n"),
+            last.join("\n"),
+            kept.display()
+        );
+    }
+}
+
+struct Run<'a> {
+    scene: &'a Scene,
+    settings: &'a Settings,
+    random: fastrand::Rng,
+    deck: Deck,
+    restarts: Restarts,
+    /// When an agent was last hit: who was hit longest ago is hit next, because one that
+    /// dies again and again waits longer each time, as it should.
+    killed: BTreeMap<AgentName, Instant>,
+    lines: Vec<String>,
+    mended: Vec<Mended>,
+    began: Instant,
+}
+
+impl Run<'_> {
+    async fn whole(&mut self) -> Result<(), String> {
+        let start = Instant::now();
+        mended(self.scene, start + PATIENCE).await.map_err(|missing| {
+            format!("it did not start: {missing}\n{}", self.scene.fleet.log())
+        })?;
+        self.say(format!("started in {} ms", start.elapsed().as_millis()));
+        let begin = Instant::now();
+        // Once per run.
+        let only = &self.settings.only;
+        let mut empty =
+            Some(Kind::RedisEmpty).filter(|kind| only.is_empty() || only.contains(kind));
+        while begin.elapsed() < self.settings.during {
+            let first = if begin.elapsed() < self.settings.during / EMPTY_AFTER {
+                None
+            } else {
+                empty.take()
+            };
+            self.fault(first).await?;
+            let pause = self.random.u64(..LONGEST_PAUSE_MS);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        self.finish().await
+    }
+
+    fn say(&mut self, line: String) {
+        let line = format!("{:7.1} s  {line}", self.began.elapsed().as_secs_f64());
+        println!("{line}");
+        self.lines.push(line);
+    }
+
+    /// One fault, or two at once, until it is mended.
+    async fn fault(&mut self, first: Option<Kind>) -> Result<(), String> {
+        let mut kinds = vec![first.unwrap_or_else(|| self.draw(|_| true))];
+        if kinds[0].may_pair() && self.random.u32(..PAIR_IN) == 0 {
+            let first = kinds[0];
+            kinds.push(self.draw(|kind| kind.may_pair() && kind.ends() != first.ends()));
+        }
+        let targets = self.scene.targets().await?;
+        let backoff = kinds.iter().flat_map(|kind| kind.ends());
+        let backoff = backoff.map(|service| self.restarts.backoff(*service)).max();
+        let backoff = backoff.unwrap_or_default();
+        let mut active = Vec::new();
+        for kind in &kinds {
+            let victims = self.victims(*kind, &targets);
+            active.push(begin(*kind, self.scene, &targets, &victims, &mut self.random));
+            self.restarts.ended(kind.ends());
+        }
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+        let (name, what) = (names.join("+"), describe(&active));
+        active.sort_by_key(|fault| fault.until);
+        let mut ended = Vec::new();
+        for fault in active {
+            tokio::time::sleep_until(fault.until.into()).await;
+            ended.extend(fault.end(self.scene));
+        }
+        let over = Instant::now();
+        let found = mended(self.scene, over + L1 + backoff).await;
+        let number = self.mended.len() + 1;
+        let at = match found {
+            Ok(at) => at,
+            Err(missing) => {
+                self.say(format!("#{number} {name}{what}: NOT converged"));
+                let log = self.scene.fleet.log();
+                return Err(format!(
+                    "{name} was not mended within {L1:?} and {backoff:?} of systemg's: {missing}\n{log}"
+                ));
+            }
+        };
+        let took = at.saturating_duration_since(over);
+        let sysg = self.restarted_in(&ended).await;
+        let of_sysg = sysg.map_or_else(String::new, |sysg| {
+            format!(", systemg started it after {} ms", sysg.as_millis())
+        });
+        self.say(format!(
+            "#{number} {name}{what}: converged after {} ms{of_sysg}",
+            took.as_millis()
+        ));
+        self.mended.push(Mended { kinds: name, took, sysg });
+        Ok(())
+    }
+
+    fn draw(&mut self, may: impl Fn(Kind) -> bool) -> Kind {
+        let restarts = &self.restarts;
+        let drawn = self.deck.draw(&mut self.random, |kind| may(kind) && restarts.allow(kind));
+        // Agents are always to be had.
+        drawn.unwrap_or(Kind::AgentKill)
+    }
+
+    /// Which agents a fault of this kind hits.
+    fn victims(&mut self, kind: Kind, targets: &Targets) -> Vec<usize> {
+        let count = if matches!(kind, Kind::AgentsKill | Kind::AgentsHang) {
+            self.random.usize(2..=targets.agents.len().div_ceil(2))
+        } else if matches!(
+            kind,
+            Kind::AgentKill
+                | Kind::AgentTerm
+                | Kind::AgentPause
+                | Kind::AgentHang
+                | Kind::RedisOlder
+        ) {
+            1
+        } else {
+            0
+        };
+        let mut order: Vec<usize> = (0..targets.agents.len()).collect();
+        self.random.shuffle(&mut order);
+        order.sort_by_key(|n| self.killed.get(&targets.agents[*n].0).copied());
+        order.truncate(count);
+        for n in &order {
+            self.killed.insert(targets.agents[*n].0.clone(), Instant::now());
+        }
+        order
+    }
+
+    /// How long systemg took to start again what had ended: the longest.
+    async fn restarted_in(&self, ended: &[Ended]) -> Option<Duration> {
+        if ended.is_empty() {
+            return None;
+        }
+        let now = self.scene.targets().await.ok()?;
+        let took = |ended: &Ended| {
+            let process = match ended.service {
+                Service::Redis => now.redis,
+                Service::Orchestrator => now.orchestrator,
+            };
+            let age = (process != ended.process).then(|| since_start(process)).flatten()?;
+            Some(ended.at.elapsed().saturating_sub(age))
+        };
+        ended.iter().filter_map(took).max()
+    }
+
+    /// Waits until all tasks are done, as long as some are.
+    async fn finish(&mut self) -> Result<(), String> {
+        let (mut done, mut since) = (0, Instant::now());
+        loop {
+            let goal = self.scene.fleet.store.goal(&goal_001()).await;
+            let goal = goal.map_err(|error| error.to_string())?.ok_or("the goal is gone")?;
+            if goal.status == Status::Complete {
+                self.say(format!("complete: {} tasks", goal.counts.done));
+                break;
+            }
+            if goal.counts.done != done {
+                (done, since) = (goal.counts.done, Instant::now());
+            }
+            if goal.status == Status::Failed || since.elapsed() > PATIENCE {
+                let log = self.scene.fleet.log();
+                return Err(format!("goal-001 is {}: {:?}\n{log}", goal.status, goal.counts));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let now = Instant::now();
+        mended(self.scene, now + L1).await.map(|_| ())
+    }
+}
+
+fn describe(active: &[Active]) -> String {
+    let said = active.iter().map(|fault| fault.what.as_str()).filter(|what| !what.is_empty());
+    let said: Vec<&str> = said.collect();
+    if said.is_empty() { String::new() } else { format!(" ({})", said.join("; ")) }
+}
+
+/// How long ago a process was started, to a hundredth of a second.
+fn since_start(process: Identity) -> Option<Duration> {
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let up: f64 = uptime.split(' ').next()?.parse().ok()?;
+    let ticks = u32::try_from(process.start_time).ok()?;
+    Some(Duration::from_secs_f64((up - f64::from(ticks) / 100.0).max(0.0)))
+}
+
+/// Keeps what a failed run leaves. Where.
+fn keep(scene: &Scene, seed: u64) -> PathBuf {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{seed}"));
+    _ = fs::remove_dir_all(&kept);
+    fs::create_dir_all(&kept).unwrap();
+    let project = &scene.fleet.project;
+    for (name, folder) in [("project", project.folder()), ("home", project.home())] {
+        // Also pipes and files with holes, as they are.
+        _ = Command::new("cp").arg("-a").arg(folder).arg(kept.join(name)).status();
+    }
+    kept
+}

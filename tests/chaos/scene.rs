@@ -1,0 +1,79 @@
+//! The fleet under stress, the proxy between it and its Redis, and who watches.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::AgentName;
+use process::Identity;
+use testkit::{FaultProxy, free_port};
+
+use crate::plan::{EFFECTS, Plan};
+use crate::settings::Settings;
+use crate::support::{Fleet, fleet, identity};
+use crate::witness::Witness;
+
+/// How long a lease lives, and how long an agent is believed alive that says nothing.
+pub(crate) const TTL: Duration = Duration::from_secs(3);
+const TTL_SECONDS: &str = "3";
+
+pub(crate) struct Scene {
+    // Dropped first: what is left of the fleet is ended before the proxy is.
+    pub(crate) fleet: Fleet,
+    pub(crate) proxy: FaultProxy,
+    pub(crate) witness: Witness,
+    pub(crate) plan: Plan,
+}
+
+/// Whom a fault may hit.
+#[derive(Debug, Clone)]
+pub(crate) struct Targets {
+    pub(crate) agents: Vec<(AgentName, Identity)>,
+    pub(crate) orchestrator: Identity,
+    pub(crate) redis: Identity,
+    pub(crate) sysg: Identity,
+}
+
+impl Scene {
+    /// Starts the fleet: its Redis keeps its data as asked, and is reached through the
+    /// proxy by all but us.
+    pub(crate) async fn start(settings: &Settings) -> Self {
+        let plan = Plan::new(settings);
+        let port = free_port();
+        let proxy = FaultProxy::start(port);
+        let fleet = fleet(plan.instructions.clone())
+            .lease_ttl(TTL_SECONDS)
+            .redis_port(port)
+            .redis_args(&["--appendfsync", settings.fsync])
+            .env("REDIS_URL", &proxy.url())
+            .write()
+            .await;
+        fs::create_dir_all(fleet.path(EFFECTS)).unwrap();
+        fleet.project.start();
+        let witness = Witness::start(&fleet.store);
+        Self { fleet, proxy, witness, plan }
+    }
+
+    pub(crate) fn effects(&self) -> PathBuf {
+        self.fleet.path(EFFECTS)
+    }
+
+    /// Who is there now; the reason where that is not all.
+    pub(crate) async fn targets(&self) -> Result<Targets, String> {
+        let said = |error: store::Error| error.to_string();
+        let mut agents = Vec::new();
+        for agent in self.fleet.store.agents().await.map_err(said)? {
+            let registered = agent.registered.as_ref();
+            let process = registered.map(identity).filter(Identity::is_alive);
+            agents.extend(process.map(|process| (agent.name.clone(), process)));
+        }
+        let redis = self.fleet.store.server().await.map_err(said)?.process_id;
+        let redis = Identity::of(redis).ok().flatten().ok_or("Redis has no process")?;
+        let orchestrators = self.fleet.orchestrators();
+        let [orchestrator] = orchestrators[..] else {
+            return Err(format!("orchestrators: {orchestrators:?}"));
+        };
+        let sysg = self.fleet.project.supervisor().ok_or("sysg does not run")?;
+        Ok(Targets { agents, orchestrator, redis, sysg })
+    }
+}
