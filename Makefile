@@ -9,7 +9,7 @@ TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
 	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llm-clis build demo up down test test-live model lint fmt docs ci clean-state
+.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short lint fmt docs ci clean-state
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,18 @@ test-live: setup llm-clis ## run one goal on the real service: needs a key or a 
 
 model: ## explore every state of the claim protocol, and print how many
 	$(CARGO) test --locked -p model --test protocol -- --nocapture --test-threads=1
+
+# Run alone on the machine: what is measured is time. SEED=n repeats the faults of a run.
+CHAOS = $(TEST_TOOLS) ORCH_CHAOS_SEED=$(or $(SEED),$(CHAOS_SEED)) $(CARGO) test --locked
+CHAOS_RUN = --test chaos fleet_should -- --ignored --nocapture
+
+chaos: CHAOS_SEED = $(shell date +%s)
+chaos: setup ## break everything for 10 minutes, and see that nothing is lost
+	ORCH_CHAOS_SECONDS=600 ORCH_CHAOS_TASKS=2000 $(CHAOS) --release $(CHAOS_RUN)
+
+chaos-short: CHAOS_SEED = 1
+chaos-short: setup ## the same for a minute, as CI does
+	$(CHAOS) $(CHAOS_RUN)
 
 lint: ## clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
