@@ -15,6 +15,7 @@
 mod converge;
 mod deck;
 mod effects;
+mod files;
 mod kind;
 mod plan;
 mod report;

@@ -23,7 +23,7 @@ const LOAD: f64 = 0.5;
 pub(crate) struct Plan {
     pub(crate) agents: Vec<AgentName>,
     pub(crate) tasks: Vec<String>,
-    pub(crate) instructions: String,
+    goal: String,
 }
 
 impl Plan {
@@ -31,10 +31,6 @@ impl Plan {
         let mut random = fastrand::Rng::with_seed(settings.seed);
         let agents: Vec<AgentName> =
             (1..=settings.agents).map(|n| name(&format!("a{n}_agent"))).collect();
-        let mut instructions = String::from("## Agents\n");
-        for (agent, role) in agents.iter().zip(ROLES.iter().cycle()) {
-            instructions.push_str(&section(agent, role));
-        }
         let tasks: Vec<String> = (1..=settings.tasks).map(|n| format!("t{n:04}")).collect();
         let mean = average(settings);
         let mut lines = String::new();
@@ -52,8 +48,15 @@ impl Plan {
             let seconds = mean.as_secs_f64() * (0.2 + 1.6 * random.f64());
             lines.push_str(&task(&format!("{id}: Short (role: {role}{after})"), &block(seconds)));
         }
-        instructions.push_str(&goal(&lines));
-        Self { agents, tasks, instructions }
+        Self { agents, tasks, goal: goal(&lines) }
+    }
+
+    /// INSTRUCTIONS.md, perhaps without one of the agents.
+    pub(crate) fn instructions(&self, without: Option<&AgentName>) -> String {
+        let agents = self.agents.iter().zip(ROLES.iter().cycle());
+        let declared = agents.filter(|(agent, _)| Some(*agent) != without);
+        let sections: String = declared.map(|(agent, role)| section(agent, role)).collect();
+        format!("## Agents\n{sections}{}", self.goal)
     }
 }
 

@@ -12,10 +12,10 @@ use model::goal::Status;
 use process::Identity;
 
 use crate::converge::mended;
-use crate::deck::{Deck, Restarts};
-use crate::kind::{Kind, Service};
+use crate::deck::{Deaths, Deck, Restarts};
+use crate::kind::{Hits, Kind, Service};
 use crate::report::{self, Mended};
-use crate::scene::{Scene, Targets};
+use crate::scene::{Scene, Target, Targets};
 use crate::settings::Settings;
 use crate::strike::{Active, Ended, begin};
 use crate::support::goal_001;
@@ -43,7 +43,8 @@ pub(crate) async fn run(settings: Settings) {
         random: fastrand::Rng::with_seed(settings.seed),
         deck: Deck::new(&settings.only),
         restarts: Restarts::default(),
-        killed: BTreeMap::new(),
+        deaths: Deaths::default(),
+        hit: BTreeMap::new(),
         lines: Vec::new(),
         mended: Vec::new(),
         began,
@@ -80,9 +81,9 @@ struct Run<'a> {
     random: fastrand::Rng,
     deck: Deck,
     restarts: Restarts,
-    /// When an agent was last hit: who was hit longest ago is hit next, because one that
-    /// dies again and again waits longer each time, as it should.
-    killed: BTreeMap<AgentName, Instant>,
+    deaths: Deaths,
+    /// When an agent was last hit.
+    hit: BTreeMap<AgentName, Instant>,
     lines: Vec<String>,
     mended: Vec<Mended>,
     began: Instant,
@@ -121,12 +122,13 @@ impl Run<'_> {
 
     /// One fault, or two at once, until it is mended.
     async fn fault(&mut self, first: Option<Kind>) -> Result<(), String> {
+        let targets = self.scene.targets().await?;
+        self.deaths.look(&targets);
         let mut kinds = vec![first.unwrap_or_else(|| self.draw(|_| true))];
         if kinds[0].may_pair() && self.random.u32(..PAIR_IN) == 0 {
             let first = kinds[0];
             kinds.push(self.draw(|kind| kind.may_pair() && kind.ends() != first.ends()));
         }
-        let targets = self.scene.targets().await?;
         let backoff = kinds.iter().flat_map(|kind| kind.ends());
         let backoff = backoff.map(|service| self.restarts.backoff(*service)).max();
         let backoff = backoff.unwrap_or_default();
@@ -138,6 +140,10 @@ impl Run<'_> {
         }
         let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
         let (name, what) = (names.join("+"), describe(&active));
+        if kinds[0].changes_nothing() {
+            let meanwhile = mended(self.scene, Instant::now() + L1).await;
+            meanwhile.map_err(|missing| format!("{name} changed something: {missing}"))?;
+        }
         active.sort_by_key(|fault| fault.until);
         let mut ended = Vec::new();
         for fault in active {
@@ -171,34 +177,27 @@ impl Run<'_> {
     }
 
     fn draw(&mut self, may: impl Fn(Kind) -> bool) -> Kind {
-        let restarts = &self.restarts;
-        let drawn = self.deck.draw(&mut self.random, |kind| may(kind) && restarts.allow(kind));
+        let (restarts, deaths) = (&self.restarts, &self.deaths);
+        let allow = |kind| may(kind) && restarts.allow(kind) && deaths.allow(kind);
+        let drawn = self.deck.draw(&mut self.random, allow);
         // Agents are always to be had.
         drawn.unwrap_or(Kind::AgentKill)
     }
 
-    /// Which agents a fault of this kind hits.
-    fn victims(&mut self, kind: Kind, targets: &Targets) -> Vec<usize> {
-        let count = if matches!(kind, Kind::AgentsKill | Kind::AgentsHang) {
-            self.random.usize(2..=targets.agents.len().div_ceil(2))
-        } else if matches!(
-            kind,
-            Kind::AgentKill
-                | Kind::AgentTerm
-                | Kind::AgentPause
-                | Kind::AgentHang
-                | Kind::RedisOlder
-        ) {
-            1
-        } else {
-            0
-        };
-        let mut order: Vec<usize> = (0..targets.agents.len()).collect();
+    /// Which agents a fault of this kind hits: those that died least often and were hit
+    /// longest ago.
+    fn victims(&mut self, kind: Kind, targets: &Targets) -> Vec<Target> {
+        let mut order = targets.agents.clone();
         self.random.shuffle(&mut order);
-        order.sort_by_key(|n| self.killed.get(&targets.agents[*n].0).copied());
-        order.truncate(count);
-        for n in &order {
-            self.killed.insert(targets.agents[*n].0.clone(), Instant::now());
+        order
+            .sort_by_key(|agent| (self.deaths.of(&agent.name), self.hit.get(&agent.name).copied()));
+        order.truncate(match kind.hits() {
+            Hits::None => 0,
+            Hits::One => 1,
+            Hits::Some => self.random.usize(2..=targets.agents.len().div_ceil(2)),
+        });
+        for agent in &order {
+            self.hit.insert(agent.name.clone(), Instant::now());
         }
         order
     }

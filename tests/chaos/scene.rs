@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use model::AgentName;
+use model::{AgentName, TaskId};
 use process::Identity;
 use testkit::{FaultProxy, free_port};
 
@@ -25,13 +25,27 @@ pub(crate) struct Scene {
     pub(crate) plan: Plan,
 }
 
+/// An agent that lives.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) name: AgentName,
+    pub(crate) process: Identity,
+    /// What it runs.
+    pub(crate) task: Option<TaskId>,
+}
+
 /// Whom a fault may hit.
 #[derive(Debug, Clone)]
 pub(crate) struct Targets {
-    pub(crate) agents: Vec<(AgentName, Identity)>,
+    pub(crate) agents: Vec<Target>,
     pub(crate) orchestrator: Identity,
     pub(crate) redis: Identity,
     pub(crate) sysg: Identity,
+}
+
+/// An agent's heartbeat file.
+pub(crate) fn heartbeat(agent: &AgentName) -> String {
+    format!("heartbeat/{agent}.md")
 }
 
 impl Scene {
@@ -41,7 +55,7 @@ impl Scene {
         let plan = Plan::new(settings);
         let port = free_port();
         let proxy = FaultProxy::start(port);
-        let fleet = fleet(plan.instructions.clone())
+        let fleet = fleet(plan.instructions(None))
             .lease_ttl(TTL_SECONDS)
             .redis_port(port)
             .redis_args(&["--appendfsync", settings.fsync])
@@ -49,6 +63,9 @@ impl Scene {
             .write()
             .await;
         fs::create_dir_all(fleet.path(EFFECTS)).unwrap();
+        for agent in &plan.agents {
+            fleet.project.write(&heartbeat(agent), "# What this agent is to do now\n");
+        }
         fleet.project.start();
         let witness = Witness::start(&fleet.store);
         Self { fleet, proxy, witness, plan }
@@ -63,9 +80,12 @@ impl Scene {
         let said = |error: store::Error| error.to_string();
         let mut agents = Vec::new();
         for agent in self.fleet.store.agents().await.map_err(said)? {
-            let registered = agent.registered.as_ref();
-            let process = registered.map(identity).filter(Identity::is_alive);
-            agents.extend(process.map(|process| (agent.name.clone(), process)));
+            let Some(registered) = agent.registered else { continue };
+            let (name, process) = (agent.name, identity(&registered));
+            let task = registered.task.map(|(task, _)| task);
+            if process.is_alive() {
+                agents.push(Target { name, process, task });
+            }
         }
         let redis = self.fleet.store.server().await.map_err(said)?.process_id;
         let redis = Identity::of(redis).ok().flatten().ok_or("Redis has no process")?;

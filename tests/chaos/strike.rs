@@ -1,13 +1,15 @@
-//! Faults of processes and of the network, and what ends each of them.
+//! The faults, and what ends each of them.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use model::TaskId;
 use process::{Identity, Signal};
 use testkit::{Mode, wait_until_blocking};
 
-use crate::kind::{Kind, Service};
-use crate::scene::{Scene, TTL, Targets};
+use crate::files;
+use crate::kind::{Broken, Kind, Service, Word};
+use crate::scene::{Scene, TTL, Target, Targets, heartbeat};
 use crate::support::DEADLINE;
 
 /// A fault under way.
@@ -38,19 +40,25 @@ enum Undo {
     Forward,
     /// End Redis, and let it find this folder in the place of its own.
     Swap(PathBuf, Identity),
+    /// Put the file back with this text.
+    Save(PathBuf, String),
+    /// Once this agent is gone, declare it again.
+    Declare(Identity),
+    /// Add this to the file.
+    Append(PathBuf, &'static str),
 }
 
-/// Begins a fault.
+/// Begins a fault, which hits these agents where it hits agents.
 pub(crate) fn begin(
     kind: Kind,
     scene: &Scene,
     targets: &Targets,
-    victims: &[usize],
+    victims: &[Target],
     random: &mut fastrand::Rng,
 ) -> Active {
     use Service::{Orchestrator, Redis};
-    let agents: Vec<Identity> = victims.iter().map(|n| targets.agents[*n].1).collect();
-    let names: Vec<&str> = victims.iter().map(|n| targets.agents[*n].0.as_str()).collect();
+    let agents: Vec<Identity> = victims.iter().map(|agent| agent.process).collect();
+    let names: Vec<&str> = victims.iter().map(|agent| agent.name.as_str()).collect();
     let short = Duration::from_millis(random.u64(200..1_500));
     let long = TTL + Duration::from_millis(random.u64(500..3_000));
     let (orchestrator, redis) = (targets.orchestrator, targets.redis);
@@ -88,8 +96,7 @@ pub(crate) fn begin(
         }
         Kind::SysgKill => without_sysg(&[], targets, short),
         Kind::AllKill => {
-            let mut all: Vec<Identity> =
-                targets.agents.iter().map(|(_, process)| *process).collect();
+            let mut all: Vec<Identity> = targets.agents.iter().map(|agent| agent.process).collect();
             all.extend([orchestrator, redis]);
             without_sysg(&all, targets, short)
         }
@@ -110,6 +117,23 @@ pub(crate) fn begin(
         Kind::NetSilentLong => network(scene, Mode::Blackhole, long, String::new()),
         Kind::NetRepliesLost => network(scene, Mode::DropReplies, short, String::new()),
         Kind::NetCutOnReply => network(scene, Mode::CutOnReply, short, String::new()),
+        Kind::Instructions(how) => {
+            let text = scene.plan.instructions(None);
+            damaged(scene, "INSTRUCTIONS.md", text, how, short, random)
+        }
+        Kind::Heartbeat(how) => {
+            let file = heartbeat(&victims[0].name);
+            let text = scene.fleet.read(scene.fleet.path(&file));
+            damaged(scene, &file, text, how, short, random)
+        }
+        Kind::AgentUndeclared => {
+            let [victim] = victims else { panic!("{victims:?}") };
+            let without = scene.plan.instructions(Some(&victim.name));
+            files::save(&scene.fleet.path("INSTRUCTIONS.md"), &without);
+            let (what, until) = (names.join(" "), Instant::now() + short);
+            Active { what, until, ended: Vec::new(), undo: Undo::Declare(victim.process) }
+        }
+        Kind::Directive(word) => directive(scene, &victims[0], word, short, random),
     }
 }
 
@@ -135,6 +159,15 @@ impl Active {
                 scene.witness.data_is_older();
                 self.ended.push(Ended::now(Service::Redis, redis));
             }
+            Undo::Save(path, text) => files::save(&path, &text),
+            Undo::Declare(agent) => {
+                wait_until_blocking("an agent that nobody declares ends", DEADLINE, || {
+                    if agent.is_alive() { Err(scene.fleet.log()) } else { Ok(()) }
+                });
+                let path = scene.fleet.path("INSTRUCTIONS.md");
+                files::save(&path, &scene.plan.instructions(None));
+            }
+            Undo::Append(path, text) => files::append(&path, text),
         }
         self.ended
     }
@@ -180,4 +213,45 @@ fn network(scene: &Scene, mode: Mode, pause: Duration, what: String) -> Active {
         if pause.is_zero() { what } else { format!("{what}for {:.1} s", pause.as_secs_f64()) };
     let until = Instant::now() + pause;
     Active { what, until, ended: Vec::new(), undo: Undo::Forward }
+}
+
+fn damaged(
+    scene: &Scene,
+    file: &str,
+    text: String,
+    how: Broken,
+    pause: Duration,
+    random: &mut fastrand::Rng,
+) -> Active {
+    let path = scene.fleet.path(file);
+    files::damage(&path, &text, how, &scene.fleet.project.home().join("elsewhere.md"), random);
+    let what = format!("{file} for {:.1} s", pause.as_secs_f64());
+    let until = Instant::now() + pause;
+    Active { what, until, ended: Vec::new(), undo: Undo::Save(path, text) }
+}
+
+fn directive(
+    scene: &Scene,
+    agent: &Target,
+    word: Word,
+    pause: Duration,
+    random: &mut fastrand::Rng,
+) -> Active {
+    let path = scene.fleet.path(&heartbeat(&agent.name));
+    let any = &scene.plan.tasks[random.usize(..scene.plan.tasks.len())];
+    let running = agent.task.as_ref().map_or(any.as_str(), TaskId::as_str);
+    let line = match word {
+        Word::Pause => "PAUSE".to_owned(),
+        Word::Drop => format!("DROP-TASK {running}"),
+        Word::Elevate => format!("ELEVATE {any} {}", random.u32(..100)),
+        Word::Flush => "FLUSH-MEMORY".to_owned(),
+        Word::Reparse => "REPARSE".to_owned(),
+    };
+    files::append(&path, &format!("{line}\n"));
+    let what = format!("{}: {line}", agent.name);
+    let (until, undo) = match word {
+        Word::Pause => (Instant::now() + pause, Undo::Append(path, "RESUME\n")),
+        Word::Drop | Word::Elevate | Word::Flush | Word::Reparse => (Instant::now(), Undo::Nothing),
+    };
+    Active { what, until, ended: Vec::new(), undo }
 }
