@@ -15,6 +15,7 @@ use model::lease::Epoch;
 use process::Identity;
 use reconcile::{CancellationToken, Policy, Stats, supervise};
 use store::lead::Controller;
+use store::server::Kept;
 use store::{Lead, Store};
 use supervisor::SpawnRequest;
 use tokio::signal::unix::{SignalKind, signal};
@@ -68,6 +69,7 @@ pub(crate) async fn orchestrate(settings: Orchestrator) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("finding our own program")?;
     let fleet = Fleet { store, settings, source, id: fleet, host, program };
     while let Some(epoch) = election.win(&cancel).await {
+        fleet.look_for_lost_data().await?;
         let term = cancel.child_token();
         let mut parts = fleet.begin_term(epoch, &election, &term)?;
         let end = tokio::select! {
@@ -171,6 +173,27 @@ struct Fleet {
 }
 
 impl Fleet {
+    /// Whether Redis forgot all that it knew of us. The agents are fenced and end; what was
+    /// done is nowhere on record, so it is done again.
+    async fn look_for_lost_data(&self) -> anyhow::Result<()> {
+        match self.store.keep_fleet(&self.id).await {
+            Ok(Kept::Same) => {}
+            Ok(Kept::Lost) => {
+                tracing::error!(target: "orchestrator", url = %self.settings.common.redis.url,
+                "Redis has lost its data: all goals are planned anew and run from the start")
+            }
+            // What was started from now on would bear a name that nobody looks for.
+            Ok(Kept::Other(other)) => anyhow::bail!(
+                "Redis has lost its data, and another orchestrator made the project's id anew \
+                 ({other}): starting over under that one"
+            ),
+            Err(error) => {
+                tracing::warn!(target: "orchestrator", %error, "Cannot see whether Redis lost its data")
+            }
+        }
+        Ok(())
+    }
+
     /// Starts everything that runs while we lead.
     fn begin_term(
         &self,

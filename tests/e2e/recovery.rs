@@ -132,7 +132,7 @@ async fn redis_with_older_data_should_not_make_a_grant_run_twice() {
     let block = "echo \"$ORCH_EPOCH\" >> epochs\n\
         until test -e \"$ORCH_PROJECT/go\"; do sleep 0.05; done";
     let tasks = task("task-001: Wait", block) + &task("task-002: Join (after: task-001)", "true");
-    let fleet = fleet(agents(&["worker_agent"]) + &goal(&tasks)).start().await;
+    let fleet = fleet(agents(&["worker_agent"]) + &goal(&tasks)).lease_ttl("30").start().await;
     let before = fleet.until_registered("worker_agent").await;
     wait_until_blocking("task-001 has begun", DEADLINE, || {
         let epochs = fleet.read(fleet.work("epochs"));
@@ -155,7 +155,32 @@ async fn redis_with_older_data_should_not_make_a_grant_run_twice() {
     assert!(again.epoch > first.epoch, "it ran again under the same grant");
     assert_eq!(fleet.read(fleet.work("epochs")), epochs);
     let now = fleet.store.agent(&name("worker_agent")).await.unwrap().registered.unwrap();
-    assert_eq!(now.pid, before.pid, "the agent did not have to end");
+    assert_eq!(now.pid, before.pid, "the agent did not have to end\n{}", fleet.log());
+}
+
+#[tokio::test]
+async fn redis_without_its_data_should_be_told_and_the_work_be_done_again() {
+    let mark = "echo \"$ORCH_EPOCH\" >> epochs";
+    let tasks = task("task-001: Mark", mark) + &task("task-002: Mark (after: task-001)", mark);
+    let fleet = fleet(agents(&["worker_agent"]) + &goal(&tasks)).start().await;
+    fleet.until_goal(Status::Complete).await;
+    let before = fleet.until_registered("worker_agent").await;
+    let [orchestrator] = fleet.orchestrators()[..] else { panic!("not one orchestrator") };
+    let id = fleet.store.fleet().await.unwrap();
+
+    std::fs::create_dir(fleet.path(".orch/nothing")).unwrap();
+    fleet.swap_redis(&fleet.path(".orch/nothing"), fleet.redis_process());
+    // It is another process in any case: Redis does not know the one from before.
+    fleet.until_replaced("worker_agent", &before).await;
+    fleet.until_goal(Status::Complete).await;
+    let epochs = fleet.read(fleet.work("epochs"));
+    let epochs: Vec<u64> = epochs.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(epochs.len() == 4 && epochs.is_sorted_by(|a, b| a < b), "{epochs:?}");
+    assert_eq!(fleet.events("data-lost").await.len(), 1);
+    assert!(fleet.log().contains("Redis has lost its data"), "{}", fleet.log());
+    // Its processes are found by it.
+    assert_eq!(fleet.store.fleet().await.unwrap(), id);
+    assert_eq!(fleet.orchestrators(), [orchestrator]);
 }
 
 #[tokio::test]

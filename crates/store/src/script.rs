@@ -88,6 +88,7 @@ scripts! {
     DETOUR = "detour.lua";
     DIRECTIVE = "directive.lua";
     FAIL = "fail.lua";
+    FLEET = "fleet.lua";
     GOAL_NOTE = "goal_note.lua";
     GOAL_ROLLUP = "goal_rollup.lua";
     INSTRUCTIONS = "instructions.lua";

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::connection::Store;
 use crate::error::Error;
-use crate::keys;
+use crate::{keys, script};
 
 /// The oldest Redis whose scripts may do what ours do.
 const OLDEST: (u32, u32) = (6, 2);
@@ -33,6 +33,17 @@ pub struct Server {
     pub used_memory: u64,
     /// Its clock, in microseconds since the epoch.
     pub time_micros: u64,
+}
+
+/// What became of the fleet's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It is as it was.
+    Same,
+    /// Redis had lost it, and with it everything else. It is there again.
+    Lost,
+    /// Redis had lost it, and this one was made since.
+    Other(String),
 }
 
 impl Store {
@@ -91,6 +102,21 @@ impl Store {
         pipeline.cmd("GET").arg(keys::FLEET);
         let (fleet,): (String,) = self.ask_all("read the fleet's id", &pipeline).await?;
         Ok(fleet)
+    }
+
+    /// Makes sure that the id which [`Store::fleet`] once gave is still there: where Redis
+    /// has lost its data, processes that live on would otherwise belong to nobody.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer; asking again is safe.
+    pub async fn keep_fleet(&self, fleet: &str) -> Result<Kept, Error> {
+        let reply = self.call("keep the fleet's id", &script::FLEET, (self.now(), fleet)).await?;
+        match reply.verdict() {
+            "kept" => Ok(Kept::Same),
+            "lost" => Ok(Kept::Lost),
+            "other" => Ok(Kept::Other(reply.word(0).to_owned())),
+            _ => Err(reply.surprise()),
+        }
     }
 
     /// Stores what a controller reports of itself, as JSON.

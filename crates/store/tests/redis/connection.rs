@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use store::llm::{Begun, CostOf};
+use store::server::Kept;
 use store::task::{Claim, Detoured, Settled};
 use store::{Error, Options, Store};
 use testkit::{DEADLINE, FaultProxy, Mode, RedisServer, wait_until};
@@ -326,6 +327,17 @@ async fn waiting_should_end_with_its_connection_and_begin_again() {
 }
 
 #[tokio::test]
+async fn redis_that_lost_its_data_should_have_the_fleets_id_again() {
+    let world = World::new().await;
+    for kept in [Kept::Lost, Kept::Same] {
+        assert_eq!(world.store.keep_fleet("0123456789abcdef").await.unwrap(), kept);
+    }
+    assert_eq!(world.store.fleet().await.unwrap(), "0123456789abcdef");
+    let events = world.store.last_events(9).await.unwrap();
+    assert_eq!(events.iter().filter(|event| event.kind == "data-lost").count(), 1, "{events:?}");
+}
+
+#[tokio::test]
 async fn server_should_be_described() {
     let world = World::on(RedisServer::options().append_only().start()).await;
     let server = world.store.server().await.unwrap();
@@ -334,6 +346,9 @@ async fn server_should_be_described() {
     assert!(server.version.contains('.') && server.used_memory > 0 && server.time_micros > 0);
     let fleet = world.store.fleet().await.unwrap();
     assert_eq!((fleet.len(), world.store.fleet().await.unwrap()), (16, fleet));
+    let fleet = world.store.fleet().await.unwrap();
+    assert_eq!(world.store.keep_fleet(&fleet).await.unwrap(), Kept::Same);
+    assert_eq!(world.store.keep_fleet("else").await.unwrap(), Kept::Other(fleet));
     world.store.report_controllers(&[("dag", "{}".into()), ("agent", "[]".into())]).await.unwrap();
     let reports = world.store.controller_reports().await.unwrap();
     assert_eq!(reports, [("agent".into(), "[]".into()), ("dag".into(), "{}".into())]);
