@@ -1,6 +1,5 @@
 //! Agents: who is registered, alive, paused, and what each remembers.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use serde::Serialize;
 use crate::connection::{Store, Waiting};
 use crate::error::Error;
 use crate::lead::Lead;
-use crate::record::Hash;
+use crate::record::{Fields, Hash};
 use crate::{keys, script};
 
 /// Which process of an agent's name; grows with every registration, by the same
@@ -298,20 +297,15 @@ impl Store {
         for name in names {
             let mut hash = |part: &str| {
                 let value = values.next().unwrap_or(redis::Value::Nil);
-                let fields: HashMap<String, String> = redis::from_redis_value(value)
+                let fields: Fields = redis::from_redis_value(value)
                     .map_err(|_| Error::malformed(keys::agent(&name, part), "", "a hash"))?;
                 Ok::<_, Error>(Hash::new(keys::agent(&name, part), fields))
             };
             let (registered, status, control) =
                 (hash("registered")?, hash("status")?, hash("control")?);
             let heartbeat = values.next().unwrap_or(redis::Value::Nil);
-            agents.push(Agent {
-                registered: read_registered(&registered)?,
-                heartbeat: redis::from_redis_value(heartbeat).unwrap_or(None),
-                status: read_status(&status)?,
-                paused: control.text("paused") == "1",
-                name,
-            });
+            let heartbeat = redis::from_redis_value(heartbeat).unwrap_or(None);
+            agents.push(Agent::decode(name, &registered, &status, &control, heartbeat)?);
         }
         Ok(agents)
     }
@@ -358,6 +352,28 @@ impl Waiting {
         command.arg(keys::agent(agent, "inbox")).arg(limit.as_secs_f64().max(0.01));
         let token: Option<(String, String)> = self.ask("wait for a wake", &command, limit).await?;
         Ok(token.is_some())
+    }
+}
+
+impl Agent {
+    /// Reads the three hashes of an agent: `registered`, `status` and `control`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] names the field that is not as this version writes it.
+    pub fn decode(
+        name: AgentName,
+        registered: &Hash,
+        status: &Hash,
+        control: &Hash,
+        heartbeat: Option<String>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            name,
+            registered: read_registered(registered)?,
+            heartbeat,
+            status: read_status(status)?,
+            paused: control.text("paused") == "1",
+        })
     }
 }
 

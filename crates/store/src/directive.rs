@@ -1,6 +1,5 @@
 //! Heartbeat directives: each line applied and recorded as applied in one step.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use model::{AgentName, GoalId, TaskId};
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::connection::Store;
 use crate::error::Error;
 use crate::lead::Lead;
-use crate::record::Hash;
+use crate::record::{Fields, Hash};
 use crate::{keys, script};
 
 /// What was consumed of an agent's heartbeat file.
@@ -106,16 +105,8 @@ impl Store {
     /// [`Error`] where Redis did not answer or holds something else there.
     pub async fn consumed(&self, agent: &AgentName) -> Result<Consumed, Error> {
         let key = keys::agent(agent, "directives");
-        let fields: HashMap<String, String> =
-            self.ask("read what was consumed", cmd("HGETALL").arg(&key)).await?;
-        let hash = Hash::new(key, fields);
-        Ok(Consumed {
-            version: hash.text("version"),
-            path: hash.text("path"),
-            seen: hash.text("seen"),
-            applied: hash.number("applied")?,
-            refused: hash.number("refused")?,
-        })
+        let fields: Fields = self.ask("read what was consumed", cmd("HGETALL").arg(&key)).await?;
+        Consumed::decode(&Hash::new(key, fields))
     }
 
     /// Applies one line and records it.
@@ -164,6 +155,22 @@ impl Store {
                 serde_json::from_str(text).map_err(|_| Error::malformed(&key, text, "an answer"))
             })
             .collect()
+    }
+}
+
+impl Consumed {
+    /// Reads `agent:<name>:directives`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] names the field that is not as this version writes it.
+    pub fn decode(hash: &Hash) -> Result<Self, Error> {
+        Ok(Self {
+            version: hash.text("version"),
+            path: hash.text("path"),
+            seen: hash.text("seen"),
+            applied: hash.number("applied")?,
+            refused: hash.number("refused")?,
+        })
     }
 }
 

@@ -1,6 +1,5 @@
 //! Goals: what is declared of them, how planning them goes, and where they stand.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use model::GoalId;
@@ -142,40 +141,9 @@ impl Store {
         let (goal, counts, cost, spending_cap_until): (Fields, Fields, Option<u64>, _) =
             self.ask_all("read a goal", &pipeline).await?;
         let hash = Hash::new(keys::goal(id), goal);
-        if hash.is_empty() {
-            return Ok(None);
-        }
-        let counts = read_counts(&Hash::new(keys::dag(id, "counts"), counts))?;
-        Ok(Some(Goal {
-            id: id.clone(),
-            status: hash.required("status", "a goal status")?,
-            title: hash.text("title"),
-            spec_hash: hash.text("spec_hash"),
-            generation: hash.number("generation")?,
-            created: hash.some("created"),
-            finished: hash.some("finished"),
-            reason: hash.some("reason"),
-            tasks: hash.number("tasks")?,
-            counts,
-            reparses: hash.number("reparses")?,
-            planning: Planning {
-                spec_hash: hash.text("plan_spec_hash"),
-                reparses: hash.number("plan_reparses")?,
-                attempts: hash.number("plan_attempts")?,
-                error: hash.some("plan_error"),
-                not_before_ms: hash.number("plan_not_before")?,
-                held: hash.some("plan_held"),
-                means: hash.text("plan_means"),
-            },
-            difference: hash.some("difference"),
-            problem: hash.some("problem"),
-            declared: hash.text("declared") != "0",
-            text: hash.text("text"),
-            review: hash.text("review") == "1",
-            budget_micros: hash.parsed("budget", "a number")?,
-            cost_micros: cost.unwrap_or(0),
-            spending_cap_until,
-        }))
+        let counts = Hash::new(keys::dag(id, "counts"), counts);
+        let goal = Goal::decode(id.clone(), &hash, &counts)?;
+        Ok(goal.map(|goal| Goal { cost_micros: cost.unwrap_or(0), spending_cap_until, ..goal }))
     }
 
     /// The figures of a goal's plan in force.
@@ -199,7 +167,7 @@ impl Store {
         let malformed = |_| Error::malformed(keys::dag(id, "*"), "", "the figures of a plan");
         let mut values = values.into_iter();
         let counts = values.next().unwrap_or(redis::Value::Nil);
-        let counts: HashMap<String, String> = redis::from_redis_value(counts).map_err(malformed)?;
+        let counts: Fields = redis::from_redis_value(counts).map_err(malformed)?;
         let mut numbers = Vec::new();
         for value in values {
             numbers.push(redis::from_redis_value::<u64>(value).map_err(malformed)?);
@@ -304,6 +272,49 @@ impl Store {
         }
         let args = (self.now(), lead, id.as_str(), changes);
         self.call(what, &script::REPAIR, args).await?.led()?.number(0)
+    }
+}
+
+impl Goal {
+    /// Reads `goal:<id>` and its plan's counts; `None` where it was never declared. What
+    /// it cost, and until when its provider holds it, stand elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] names the field that is not as this version writes it.
+    pub fn decode(id: GoalId, hash: &Hash, counts: &Hash) -> Result<Option<Self>, Error> {
+        if hash.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            id,
+            status: hash.required("status", "a goal status")?,
+            title: hash.text("title"),
+            spec_hash: hash.text("spec_hash"),
+            generation: hash.number("generation")?,
+            created: hash.some("created"),
+            finished: hash.some("finished"),
+            reason: hash.some("reason"),
+            tasks: hash.number("tasks")?,
+            counts: read_counts(counts)?,
+            reparses: hash.number("reparses")?,
+            planning: Planning {
+                spec_hash: hash.text("plan_spec_hash"),
+                reparses: hash.number("plan_reparses")?,
+                attempts: hash.number("plan_attempts")?,
+                error: hash.some("plan_error"),
+                not_before_ms: hash.number("plan_not_before")?,
+                held: hash.some("plan_held"),
+                means: hash.text("plan_means"),
+            },
+            difference: hash.some("difference"),
+            problem: hash.some("problem"),
+            declared: hash.text("declared") != "0",
+            text: hash.text("text"),
+            review: hash.text("review") == "1",
+            budget_micros: hash.parsed("budget", "a number")?,
+            cost_micros: 0,
+            spending_cap_until: None,
+        }))
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::connection::Store;
 use crate::error::Error;
+use crate::record::no_entry;
 use crate::{keys, script};
 
 /// One of the four controllers.
@@ -177,11 +178,19 @@ impl Store {
         entries
             .iter()
             .filter(|(_, entry)| entry.split(' ').nth(2) != Some("-"))
-            .map(|(controller, entry)| {
-                read_leader(controller, entry)
-                    .ok_or_else(|| Error::malformed(keys::LEADER, entry, "a leader"))
-            })
+            .map(|(controller, entry)| Leader::decode(controller, entry))
             .collect()
+    }
+}
+
+impl Leader {
+    /// Reads the entry of `controller` in the hash of leaders.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] names the controller.
+    pub fn decode(controller: &str, entry: &str) -> Result<Self, Error> {
+        read_leader(controller, entry)
+            .ok_or_else(|| no_entry(keys::LEADER, controller, entry, "a leader"))
     }
 }
 

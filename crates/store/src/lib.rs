@@ -31,7 +31,7 @@ pub mod lead;
 pub mod lease;
 pub mod llm;
 pub mod plan;
-mod record;
+pub mod record;
 mod script;
 pub mod server;
 pub mod task;

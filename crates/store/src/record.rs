@@ -1,23 +1,51 @@
 //! Reading hashes into records: what is absent, and what is not as expected.
+//!
+//! Anybody may write into Redis, so a hash can hold anything. What cannot be read is an
+//! error that names key and field; nothing here panics.
 
 use std::collections::HashMap;
 use std::str::FromStr;
 
+use redis::{FromRedisValue, ParsingError, Value};
+
 use crate::error::Error;
 
-/// A hash's fields and values.
-pub(crate) type Fields = HashMap<String, String>;
+/// How much of a field's name an error shows, in bytes, where anybody may have chosen it.
+const MAX_SHOWN_BYTES: usize = 128;
+
+/// A hash's fields and values. Bytes that are no UTF-8 are replaced: one of them in a text
+/// for people must not make the whole record unreadable, and in a number or an id it is an
+/// error like any other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fields(HashMap<String, String>);
+
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let pairs = pairs.into_iter();
+        Self(pairs.map(|(name, value)| (text(name.as_ref()), text(value.as_ref()))).collect())
+    }
+}
+
+impl FromRedisValue for Fields {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let pairs: HashMap<Vec<u8>, Vec<u8>> = redis::from_redis_value(value)?;
+        Ok(pairs.into_iter().collect())
+    }
+}
 
 /// A hash as Redis gave it.
-#[derive(Debug, Default)]
-pub(crate) struct Hash {
+#[derive(Debug, Clone, Default)]
+pub struct Hash {
     key: String,
     fields: HashMap<String, String>,
 }
 
 impl Hash {
-    pub(crate) fn new(key: impl Into<String>, fields: HashMap<String, String>) -> Self {
-        Self { key: key.into(), fields }
+    /// What stands under `key`, which errors name.
+    #[must_use]
+    pub fn new(key: impl Into<String>, fields: Fields) -> Self {
+        Self { key: key.into(), fields: fields.0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -63,6 +91,12 @@ impl Hash {
         self.parsed(field, expected)?
             .ok_or_else(|| Error::malformed(format!("{} {field}", self.key), "", expected))
     }
+}
+
+/// The error for an entry of a hash that holds one text for each field.
+pub(crate) fn no_entry(key: &str, field: &str, entry: &str, expected: &'static str) -> Error {
+    let field = shortened(field, MAX_SHOWN_BYTES).escape_debug();
+    Error::malformed(format!("{key} {field}"), entry, expected)
 }
 
 /// The beginning of `text`, at most `limit` bytes.

@@ -1,7 +1,5 @@
 //! What calls used up, added up per goal, agent and model.
 
-use std::collections::HashMap;
-
 use model::{AgentName, GoalId};
 use redis::cmd;
 use serde::Serialize;
@@ -9,7 +7,7 @@ use serde::Serialize;
 use crate::connection::Store;
 use crate::error::Error;
 use crate::keys;
-use crate::record::Hash;
+use crate::record::{Fields, Hash};
 
 /// The longest name of a model in a key, in bytes.
 const MAX_MODEL: usize = 64;
@@ -57,9 +55,8 @@ impl Store {
             CostOf::Agent(agent) => keys::agent(agent, "cost"),
             CostOf::Model(model) => keys::model_cost(&model_key(model)),
         };
-        let fields: HashMap<String, String> =
-            self.ask("read what calls cost", cmd("HGETALL").arg(&key)).await?;
-        read_costs(&Hash::new(key, fields))
+        let fields: Fields = self.ask("read what calls cost", cmd("HGETALL").arg(&key)).await?;
+        Costs::decode(&Hash::new(key, fields))
     }
 
     /// Every model whose costs are kept, by name; characters outside of
@@ -81,15 +78,21 @@ pub(super) fn model_key(model: &str) -> String {
     model.chars().take(MAX_MODEL).map(|c| if legal(c) { c } else { '_' }).collect()
 }
 
-fn read_costs(hash: &Hash) -> Result<Costs, Error> {
-    Ok(Costs {
-        calls: hash.number("calls")?,
-        usd_micros: hash.number("usd_micros")?,
-        unpriced_calls: hash.number("unpriced_calls")?,
-        input_tokens: hash.number("input_tokens")?,
-        output_tokens: hash.number("output_tokens")?,
-        cache_read_tokens: hash.number("cache_read_tokens")?,
-        cache_write_tokens: hash.number("cache_write_tokens")?,
-        ms: hash.number("ms")?,
-    })
+impl Costs {
+    /// Reads a hash of costs.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] names the field that is not as this version writes it.
+    pub fn decode(hash: &Hash) -> Result<Self, Error> {
+        Ok(Self {
+            calls: hash.number("calls")?,
+            usd_micros: hash.number("usd_micros")?,
+            unpriced_calls: hash.number("unpriced_calls")?,
+            input_tokens: hash.number("input_tokens")?,
+            output_tokens: hash.number("output_tokens")?,
+            cache_read_tokens: hash.number("cache_read_tokens")?,
+            cache_write_tokens: hash.number("cache_write_tokens")?,
+            ms: hash.number("ms")?,
+        })
+    }
 }

@@ -8,6 +8,7 @@ use super::ASK_AGAIN;
 use crate::connection::Store;
 use crate::error::Error;
 use crate::keys;
+use crate::record::no_entry;
 use crate::script::CLOCK_SLACK_US;
 
 /// The fields and values of a hash.
@@ -74,8 +75,7 @@ impl Store {
             self.ask("read usage limits", cmd("HGETALL").arg(keys::LLM_HOLDS)).await?;
         let mut holds = Vec::new();
         for (provider, entry) in entries {
-            let hold = read_hold(provider, &entry)
-                .ok_or_else(|| Error::malformed(keys::LLM_HOLDS, &entry, "a usage limit"))?;
+            let hold = Hold::decode(provider, &entry)?;
             // One that begins in the future is no hold any more: see hold_of() of llm.lua.
             if hold.until_us > now && hold.since_us <= now + u64::from(CLOCK_SLACK_US) {
                 holds.push(hold);
@@ -99,15 +99,13 @@ impl Store {
             self.ask_all("read the model calls under way", &pipeline).await?;
         let mut slots = Slots { most: most.unwrap_or(0), ..Slots::default() };
         for (holder, entry) in held {
-            let (slot, expires) = read_slot(holder, &entry)
-                .ok_or_else(|| Error::malformed(keys::LLM_SLOTS, &entry, "a call"))?;
+            let (slot, expires) = Slot::decode(holder, &entry)?;
             if expires > now {
                 slots.in_use.push(slot);
             }
         }
         for (holder, entry) in waiters {
-            let (waiter, refreshed) = read_waiter(holder, &entry)
-                .ok_or_else(|| Error::malformed(keys::LLM_WAITERS, &entry, "a waiting caller"))?;
+            let (waiter, refreshed) = Waiter::decode(holder, &entry)?;
             if refreshed.saturating_add(2 * micros(ASK_AGAIN)) > now {
                 slots.waiting.push(waiter);
             }
@@ -122,32 +120,58 @@ pub(super) fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn read_hold(provider: String, entry: &str) -> Option<Hold> {
-    let mut parts = entry.splitn(4, '|');
-    let mut next = || parts.next();
-    Some(Hold {
-        provider,
-        until_us: next()?.parse().ok()?,
-        strikes: next()?.parse().ok()?,
-        since_us: next()?.parse().ok()?,
-        message: next()?.to_owned(),
-    })
+impl Hold {
+    /// Reads the entry of `provider` among the usage limits.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] names the provider.
+    pub fn decode(provider: String, entry: &str) -> Result<Self, Error> {
+        let mut parts = entry.splitn(4, '|');
+        let mut number = || parts.next()?.parse::<u64>().ok();
+        let numbers = [number(), number(), number()];
+        let ([Some(until_us), Some(strikes), Some(since_us)], Some(message)) =
+            (numbers, parts.next())
+        else {
+            return Err(no_entry(keys::LLM_HOLDS, &provider, entry, "a usage limit"));
+        };
+        let strikes = u32::try_from(strikes).unwrap_or(u32::MAX);
+        Ok(Self { provider, until_us, since_us, strikes, message: message.to_owned() })
+    }
 }
 
-/// A slot and when it expires.
-fn read_slot(holder: String, entry: &str) -> Option<(Slot, u64)> {
-    // From the end: the caller chose what comes first.
-    let parts: Vec<&str> = entry.rsplitn(5, '|').collect();
-    let [step, expires, _, goal, call] = parts[..] else { return None };
-    let (call, step) = (call.to_owned(), step.to_owned());
-    let slot = Slot { holder, goal: GoalId::new(goal).ok()?, call, step };
-    Some((slot, expires.parse().ok()?))
+impl Slot {
+    /// Reads the entry of `holder` among the calls under way, and when it expires, in
+    /// microseconds since the epoch.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] names the holder.
+    pub fn decode(holder: String, entry: &str) -> Result<(Self, u64), Error> {
+        // From the end: the caller chose what comes first.
+        let parts: Vec<&str> = entry.rsplitn(5, '|').collect();
+        if let [step, expires, _, goal, call] = parts[..]
+            && let (Ok(goal), Ok(expires)) = (GoalId::new(goal), expires.parse())
+        {
+            let (call, step) = (call.to_owned(), step.to_owned());
+            return Ok((Self { holder, goal, call, step }, expires));
+        }
+        Err(no_entry(keys::LLM_SLOTS, &holder, entry, "a call"))
+    }
 }
 
-/// A waiter and when it last asked.
-fn read_waiter(holder: String, entry: &str) -> Option<(Waiter, u64)> {
-    let parts: Vec<&str> = entry.splitn(5, '|').collect();
-    let [goal, _, since, refreshed, _] = parts[..] else { return None };
-    let waiter = Waiter { holder, goal: GoalId::new(goal).ok()?, since_us: since.parse().ok()? };
-    Some((waiter, refreshed.parse().ok()?))
+impl Waiter {
+    /// Reads the entry of `holder` among those that wait, and when it last asked, in
+    /// microseconds since the epoch.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] names the holder.
+    pub fn decode(holder: String, entry: &str) -> Result<(Self, u64), Error> {
+        let parts: Vec<&str> = entry.splitn(5, '|').collect();
+        if let [goal, _, since, refreshed, _] = parts[..]
+            && let (Ok(goal), Ok(since_us), Ok(refreshed)) =
+                (GoalId::new(goal), since.parse(), refreshed.parse())
+        {
+            return Ok((Self { holder, goal, since_us }, refreshed));
+        }
+        Err(no_entry(keys::LLM_WAITERS, &holder, entry, "a waiting caller"))
+    }
 }

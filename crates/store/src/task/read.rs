@@ -12,7 +12,7 @@ use super::{Detours, SessionRecord};
 use crate::connection::Store;
 use crate::error::Error;
 use crate::keys;
-use crate::record::Hash;
+use crate::record::{Fields, Hash};
 
 /// Tasks read in one round trip.
 const READ_CHUNK: usize = 500;
@@ -100,17 +100,16 @@ impl Store {
     /// [`Error`] where Redis did not answer or holds something else there.
     pub async fn task(&self, id: &TaskId) -> Result<Option<Task>, Error> {
         let key = keys::task(id);
-        let fields: HashMap<String, String> =
-            self.ask("read a task", cmd("HGETALL").arg(&key)).await?;
+        let fields: Fields = self.ask("read a task", cmd("HGETALL").arg(&key)).await?;
         let hash = Hash::new(key, fields);
-        if hash.some("status").is_none() {
+        if !Task::is_in(&hash) {
             return Ok(None);
         }
         let goal: GoalId = hash.required("goal", "a goal id")?;
         let spec: Option<String> = self
             .ask("read a task", cmd("HGET").arg(keys::dag(&goal, "nodes")).arg(id.as_str()))
             .await?;
-        read_task(id.clone(), &hash, spec.as_deref()).map(Some)
+        Task::decode(id.clone(), &hash, spec.as_deref()).map(Some)
     }
 
     /// All tasks of a goal's plan, by id.
@@ -135,13 +134,12 @@ impl Store {
             for (id, _) in chunk {
                 pipeline.cmd("HGETALL").arg(keys::task(id));
             }
-            let hashes: Vec<HashMap<String, String>> =
-                self.ask_all("read tasks", &pipeline).await?;
+            let hashes: Vec<Fields> = self.ask_all("read tasks", &pipeline).await?;
             for ((id, spec), fields) in chunk.iter().zip(hashes) {
                 let hash = Hash::new(keys::task(id), fields);
                 // Gone since the plan was read, or by hand: the figures show which.
-                if hash.some("status").is_some() {
-                    tasks.push(read_task(id.clone(), &hash, Some(spec))?);
+                if Task::is_in(&hash) {
+                    tasks.push(Task::decode(id.clone(), &hash, Some(spec))?);
                 }
             }
         }
@@ -249,6 +247,57 @@ impl Store {
     }
 }
 
+impl Task {
+    /// Whether `hash` holds a task at all.
+    fn is_in(hash: &Hash) -> bool {
+        hash.some("status").is_some()
+    }
+
+    /// Reads `task:<id>`; `spec` is the task as its plan holds it, in JSON.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] names the field that is not as this version writes it.
+    pub fn decode(id: TaskId, hash: &Hash, spec: Option<&str>) -> Result<Self, Error> {
+        let goal: GoalId = hash.required("goal", "a goal id")?;
+        let no_task =
+            |text| Error::malformed(format!("{} {id}", keys::dag(&goal, "nodes")), text, "a task");
+        let spec = spec.map(|text| serde_json::from_str(text).map_err(|_| no_task(text)));
+        let spec = spec.transpose()?;
+        Ok(Self {
+            goal,
+            status: hash.required("status", "a task state")?,
+            spec,
+            priority: hash.number("priority")?,
+            role: hash.parsed("role", "a role")?,
+            owner: hash.parsed("owner", "an agent's name")?,
+            lease_expires: hash.some("lease_expires"),
+            progress: hash.some("progress"),
+            artifacts: hash.parsed("artifacts", "JSON")?,
+            last_error: hash.some("last_error"),
+            reason: hash.some("reason"),
+            not_before: hash.some("not_before"),
+            epoch: Epoch(hash.number("epoch")?),
+            attempt: hash.number("attempt")?,
+            failures: hash.number("failures")?,
+            losses: hash.number("losses")?,
+            max_attempts: hash.number("max_attempts")?,
+            waiting: hash.number("waiting")?,
+            generation: hash.number("generation")?,
+            started: hash.some("started"),
+            finished: hash.some("finished"),
+            cost_micros: hash.number("cost")?,
+            llm_calls: hash.number("llm_calls")?,
+            prompt: hash.some("prompt"),
+            session: read_session(hash),
+            detours: Detours {
+                review: hash.number("detours_review")?,
+                recovery: hash.number("detours_recovery")?,
+            },
+            id,
+        })
+    }
+}
+
 fn read_input(id: TaskId, pair: &[redis::Value]) -> Result<Input, Error> {
     let key = keys::task(&id);
     let malformed = |found: &str, expected| Error::malformed(key.clone(), found, expected);
@@ -277,46 +326,5 @@ fn read_session(hash: &Hash) -> Option<SessionRecord> {
         provider: hash.text("session_provider"),
         host: hash.text("session_host"),
         log: hash.text("session_log"),
-    })
-}
-
-fn read_task(id: TaskId, hash: &Hash, spec: Option<&str>) -> Result<Task, Error> {
-    let spec = spec
-        .map(|text| {
-            serde_json::from_str(text)
-                .map_err(|_| Error::malformed(format!("the plan's {id}"), text, "a task"))
-        })
-        .transpose()?;
-    Ok(Task {
-        goal: hash.required("goal", "a goal id")?,
-        status: hash.required("status", "a task state")?,
-        spec,
-        priority: hash.number("priority")?,
-        role: hash.parsed("role", "a role")?,
-        owner: hash.parsed("owner", "an agent's name")?,
-        lease_expires: hash.some("lease_expires"),
-        progress: hash.some("progress"),
-        artifacts: hash.parsed("artifacts", "JSON")?,
-        last_error: hash.some("last_error"),
-        reason: hash.some("reason"),
-        not_before: hash.some("not_before"),
-        epoch: Epoch(hash.number("epoch")?),
-        attempt: hash.number("attempt")?,
-        failures: hash.number("failures")?,
-        losses: hash.number("losses")?,
-        max_attempts: hash.number("max_attempts")?,
-        waiting: hash.number("waiting")?,
-        generation: hash.number("generation")?,
-        started: hash.some("started"),
-        finished: hash.some("finished"),
-        cost_micros: hash.number("cost")?,
-        llm_calls: hash.number("llm_calls")?,
-        prompt: hash.some("prompt"),
-        session: read_session(hash),
-        detours: Detours {
-            review: hash.number("detours_review")?,
-            recovery: hash.number("detours_recovery")?,
-        },
-        id,
     })
 }

@@ -17,6 +17,7 @@ mod claim;
 mod clock;
 mod connection;
 mod context;
+mod damage;
 mod detour;
 mod directives;
 mod events;
