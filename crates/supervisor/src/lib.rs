@@ -9,6 +9,7 @@
 //!
 //! [`Sysg`] is systemg's client. [`spawn_limits`] reads what a manifest allows.
 
+pub mod answer;
 mod manifest;
 mod sysg;
 

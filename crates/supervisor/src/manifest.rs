@@ -117,22 +117,35 @@ pub fn spawn_limits(manifest: &Path, service: &str) -> Result<SpawnLimits, Error
     let path = || manifest.to_owned();
     let text =
         fs::read_to_string(manifest).map_err(|source| Error::Read { path: path(), source })?;
-    let parsed: Manifest = serde_saphyr::from_str(&text).map_err(|error| {
-        let message = error.to_string().lines().next().unwrap_or_default().to_owned();
-        Error::Parse { path: path(), message }
-    })?;
-    let of_projects = parsed.projects.values().map(|project| &project.services);
-    let found = std::iter::once(&parsed.services)
-        .chain(of_projects)
-        .find_map(|services| services.get(service))
-        .ok_or_else(|| Error::NoService { path: path(), service: service.to_owned() })?;
-    let limits = &found.spawn.limits;
-    Ok(SpawnLimits {
-        dynamic: found.spawn.mode == Mode::Dynamic,
-        children: limits.children.unwrap_or(DEFAULT_CHILDREN),
-        depth: limits.depth.unwrap_or(DEFAULT_DEPTH),
-        descendants: limits.descendants.unwrap_or(DEFAULT_DESCENDANTS),
-    })
+    match SpawnLimits::parse(&text, service) {
+        Ok(Some(limits)) => Ok(limits),
+        Ok(None) => Err(Error::NoService { path: path(), service: service.to_owned() }),
+        Err(message) => Err(Error::Parse { path: path(), message }),
+    }
+}
+
+impl SpawnLimits {
+    /// The same from the manifest's text; `None` where it declares no such service.
+    ///
+    /// # Errors
+    /// Where it is no manifest: where and what, on one line.
+    pub fn parse(text: &str, service: &str) -> Result<Option<Self>, String> {
+        let parsed: Manifest = serde_saphyr::from_str(text)
+            .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())?;
+        let of_projects = parsed.projects.values().map(|project| &project.services);
+        let found = std::iter::once(&parsed.services)
+            .chain(of_projects)
+            .find_map(|services| services.get(service));
+        Ok(found.map(|found| {
+            let limits = &found.spawn.limits;
+            Self {
+                dynamic: found.spawn.mode == Mode::Dynamic,
+                children: limits.children.unwrap_or(DEFAULT_CHILDREN),
+                depth: limits.depth.unwrap_or(DEFAULT_DEPTH),
+                descendants: limits.descendants.unwrap_or(DEFAULT_DESCENDANTS),
+            }
+        }))
+    }
 }
 
 #[cfg(test)]

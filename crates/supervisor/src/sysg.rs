@@ -14,14 +14,13 @@ use std::time::{Duration, Instant};
 use process::{Command, Ended, Identity, Status};
 use tokio::sync::OnceCell;
 
+use crate::answer::{self, Asked};
 use crate::{Error, SpawnRequest, Supervisor};
 
 /// How long one request may take, waits for systemg's rate limit included.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait when systemg starts no more children within this second.
 const RATE_PAUSE: Duration = Duration::from_millis(150);
-/// How much of an unknown complaint is quoted, in characters.
-const QUOTE_CHARS: usize = 400;
 
 /// How the installed program wants to be asked for a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,12 +103,7 @@ impl Sysg {
     /// [`Error`], where it cannot be run or says something else.
     pub async fn version(&self) -> Result<String, Error> {
         let ended = self.run(&["--version"], "--version", self.timeout).await?;
-        let version = ended.stdout.text.split_whitespace().nth(1).filter(|version| {
-            ended.status.is_success() && version.starts_with(|first: char| first.is_ascii_digit())
-        });
-        version
-            .map(str::to_owned)
-            .ok_or_else(|| Error::Other { action: "--version".into(), said: essence(&ended) })
+        answer::version(&ended)
     }
 
     async fn form(&self) -> Result<Form, Error> {
@@ -147,40 +141,17 @@ impl Sysg {
         }
     }
 
-    /// What the answer to a request means. systemg's exit code is 1 for every
-    /// failure, so its words are all there is to go by.
     fn judge(
         &self,
         ended: &Ended,
         request: &SpawnRequest,
         action: &str,
     ) -> Result<Identity, Error> {
-        let name = request.name.clone();
+        let name = request.name.as_str();
+        let pid = answer::child(ended, &Asked { name, parent: self.parent, action })?;
         let other = |said| Error::Other { action: action.to_owned(), said };
-        if ended.status.is_success() {
-            let line = ended.stdout.text.lines().rfind(|line| !line.trim().is_empty());
-            let pid: Option<u32> = line.and_then(|line| line.trim().parse().ok());
-            let pid = pid.ok_or_else(|| other("it printed no pid".into()))?;
-            let identity = Identity::of(pid).map_err(|error| other(error.to_string()))?;
-            return identity.ok_or(Error::DiedAtOnce { name, pid });
-        }
-        let said = &ended.stderr.text;
-        let after = |mark: &str| {
-            let rest = said.split_once(mark)?.1;
-            Some(rest.lines().next().unwrap_or_default().trim().to_owned())
-        };
-        if let Some(limit) = after("Spawn limit exceeded:") {
-            let is_rate = limit.contains("rate limit");
-            let rate = Error::SpawnRate { name: name.clone() };
-            return Err(if is_rate { rate } else { Error::SpawnLimit { name, limit } });
-        }
-        if let Some(reason) = after("Spawn authorization failed:") {
-            return Err(Error::NotAllowed { name, parent: self.parent, reason });
-        }
-        if said.contains("control socket not available") || said.contains("Connection refused") {
-            return Err(Error::NoSupervisor { name });
-        }
-        Err(other(essence(ended)))
+        let identity = Identity::of(pid).map_err(|error| other(error.to_string()))?;
+        identity.ok_or(Error::DiedAtOnce { name: name.to_owned(), pid })
     }
 
     async fn run(&self, args: &[&str], action: &str, timeout: Duration) -> Result<Ended, Error> {
@@ -213,16 +184,6 @@ impl Supervisor for Sysg {
 
 fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-}
-
-/// The error of a failed call without the warnings around it, on one line.
-fn essence(ended: &Ended) -> String {
-    let said = &ended.stderr.text;
-    let error = said.find("error").map_or(said.as_str(), |start| &said[start..]);
-    let error = error.split("help:").next().unwrap_or_default();
-    let words: Vec<&str> = error.split_whitespace().collect();
-    let quote: String = words.join(" ").chars().take(QUOTE_CHARS).collect();
-    if quote.is_empty() { format!("it said nothing ({:?})", ended.status) } else { quote }
 }
 
 #[cfg(test)]
