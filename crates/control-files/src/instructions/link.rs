@@ -17,6 +17,9 @@ use super::{Context, Parsed, fingerprint};
 use crate::read;
 use crate::suggest::nearest;
 
+/// How many goals' ids a wrong one is compared with, for a file can have very many.
+const COMPARED_IDS: usize = 1_000;
+
 /// Checks everything in `written` and fills in what `parsed` declares.
 pub(super) fn declare(context: &mut Context<'_>, written: Written, parsed: &mut Parsed) {
     let mut agents = check_agents(context, written.agents, parsed);
@@ -24,8 +27,13 @@ pub(super) fn declare(context: &mut Context<'_>, written: Written, parsed: &mut 
     give_text(context, &mut agents, &mut goals, parsed);
     report_missing_instructions(context, &agents);
     report_shared_heartbeats(context, &agents);
+    let mut roles: BTreeMap<&GoalId, BTreeSet<&str>> = BTreeMap::new();
+    for Agent { spec, .. } in &agents {
+        roles.entry(&spec.goal).or_default().insert(spec.role.as_str());
+    }
     for goal in &goals {
-        report_roles(context, goal, &agents, parsed);
+        let roles = roles.get(&goal.spec.id);
+        report_roles(context, goal, roles.unwrap_or(&BTreeSet::new()), parsed);
     }
     for agent in agents {
         let mut spec = agent.spec;
@@ -126,11 +134,12 @@ fn give_text(
     goals: &mut Vec<Goal>,
     parsed: &mut Parsed,
 ) {
+    let sources = text_sources(agents);
     let is_planned =
         |goal: &GoalSpec| Provider::ALL.iter().all(|provider| goal.plan_for(*provider).is_some());
     for goal in goals.iter_mut().filter(|goal| goal.spec.text.is_empty() && !is_planned(&goal.spec))
     {
-        match text_of(context, agents, &goal.spec.id, parsed) {
+        match text_of(context, sources.get(&goal.spec.id), parsed) {
             Some(text) => goal.spec.text = text,
             None => {
                 let message = format!("the goal `{}` has no text", goal.spec.id);
@@ -147,7 +156,7 @@ fn give_text(
     }
     let mut missing = BTreeSet::new();
     for (id, at) in named {
-        match text_of(context, agents, &id, parsed) {
+        match text_of(context, sources.get(&id), parsed) {
             Some(text) => {
                 let spec = GoalSpec { text, ..GoalSpec::new(id) };
                 goals.push(Goal { spec, at, roles_at: Vec::new() });
@@ -157,11 +166,12 @@ fn give_text(
     }
     for agent in agents.iter().filter(|agent| missing.contains(&agent.spec.goal)) {
         let id = &agent.spec.goal;
-        let near = nearest(id.as_str(), known.iter().map(GoalId::as_str));
+        let ids = known.iter().take(COMPARED_IDS).map(GoalId::as_str);
+        let near = if context.is_full() { None } else { nearest(id.as_str(), ids) };
         let help = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("write `### {id}` under `## Goals`, or what is wanted into `{}`", {
-                let source = text_source(agents, id).unwrap_or(agent);
+                let source = sources.get(id).copied().unwrap_or(agent);
                 let path = &source.spec.instructions;
                 path.strip_prefix(&context.root).unwrap_or(path).display()
             }),
@@ -173,21 +183,27 @@ fn give_text(
     agents.retain(|agent| !missing.contains(&agent.spec.goal));
 }
 
-/// The agent whose instructions say what a goal without text is.
-fn text_source<'a>(agents: &'a [Agent], goal: &GoalId) -> Option<&'a Agent> {
-    let mut of_goal = agents.iter().filter(|agent| agent.spec.goal == *goal);
-    let manager = of_goal.clone().find(|agent| agent.spec.role.as_str() == MANAGER);
-    manager.or_else(|| of_goal.next())
+/// By goal, the agent whose instructions say what a goal without text is: its manager,
+/// else its first agent.
+fn text_sources(agents: &[Agent]) -> BTreeMap<GoalId, &Agent> {
+    let mut sources: BTreeMap<GoalId, &Agent> = BTreeMap::new();
+    let is_manager = |agent: &Agent| agent.spec.role.as_str() == MANAGER;
+    for agent in agents {
+        let source = sources.entry(agent.spec.goal.clone()).or_insert(agent);
+        if is_manager(agent) && !is_manager(source) {
+            *source = agent;
+        }
+    }
+    sources
 }
 
-/// The instructions of the goal's manager, else of its first agent.
+/// The instructions of `source`.
 fn text_of(
     context: &mut Context<'_>,
-    agents: &[Agent],
-    goal: &GoalId,
+    source: Option<&&Agent>,
     parsed: &mut Parsed,
 ) -> Option<String> {
-    let agent = text_source(agents, goal)?;
+    let agent = source?;
     let path = &agent.spec.instructions;
     parsed.reads.insert(path.clone());
     match read::read(&context.root, path) {
@@ -231,13 +247,9 @@ fn report_shared_heartbeats(context: &mut Context<'_>, agents: &[Agent]) {
     }
 }
 
-fn report_roles(context: &mut Context<'_>, goal: &Goal, agents: &[Agent], parsed: &Parsed) {
+/// `roles` are those of the goal's agents.
+fn report_roles(context: &mut Context<'_>, goal: &Goal, roles: &BTreeSet<&str>, parsed: &Parsed) {
     let id = &goal.spec.id;
-    let roles: BTreeSet<&str> = agents
-        .iter()
-        .filter(|agent| agent.spec.goal == *id)
-        .map(|agent| agent.spec.role.as_str())
-        .collect();
     if roles.is_empty() {
         // An agent in error may be the one that is missing here.
         if parsed.broken.agents.is_empty() {

@@ -1,6 +1,7 @@
 //! Which parts of the file declare what: the sections of the seed's form, and the
 //! YAML of the reference's.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::Context;
@@ -15,7 +16,7 @@ const SECTION_LEVEL: usize = 2;
 /// The level of an agent's or goal's own heading.
 const ENTRY_LEVEL: usize = 3;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Area {
     Agents,
     Goals,
@@ -177,8 +178,8 @@ fn area_of(name: &str) -> Option<Area> {
     Area::ALL.into_iter().find(|area| area.name().eq_ignore_ascii_case(name))
 }
 
-fn entries<'b>(context: &mut Context<'_>, blocks: &'b [Block]) -> (Vec<Entry<'b>>, Vec<Area>) {
-    let (mut entries, mut areas) = (Vec::<Entry<'b>>::new(), Vec::new());
+fn entries<'b>(context: &mut Context<'_>, blocks: &'b [Block]) -> (Vec<Entry<'b>>, BTreeSet<Area>) {
+    let (mut entries, mut areas) = (Vec::<Entry<'b>>::new(), BTreeSet::new());
     let mut area = None;
     // Whether the last entry still takes what follows.
     let mut inside = false;
@@ -233,7 +234,7 @@ fn report_stray(context: &mut Context<'_>, area: Area, kind: &Kind, range: &Rang
 fn report_near_sections(
     context: &mut Context<'_>,
     blocks: &[Block],
-    areas: &[Area],
+    areas: &BTreeSet<Area>,
     yaml_found: bool,
 ) {
     for block in blocks {

@@ -133,20 +133,25 @@ pub(super) fn sort<K: Copy + PartialEq>(
     repeated: Option<K>,
 ) -> (Vec<(K, Setting)>, bool) {
     let mut sorted: Vec<(K, Setting)> = Vec::new();
+    // Where each key came first: at most one entry for each that is known.
+    let mut firsts: Vec<(K, Range<usize>)> = Vec::new();
     let mut twice = false;
     for setting in settings {
         let Some((name, key)) = known.iter().find(|(name, _)| *name == setting.key) else {
             unknown_key(context, &setting, known.iter().map(|(name, _)| *name));
             continue;
         };
-        let first = sorted.iter().find(|(have, _)| have == key);
+        let first = firsts.iter().find(|(have, _)| have == key);
         if let Some((_, first)) = first.filter(|_| Some(*key) != repeated) {
-            let line = context.source.line_of(first.key_range.start);
+            let line = context.source.line_of(first.start);
             let message = format!("`{name}` is given twice; the first is at line {line}");
             let help = format!("remove one of the two `{name}` lines");
             context.error(&setting.key_range, message, Some(help));
             twice = true;
             continue;
+        }
+        if first.is_none() {
+            firsts.push((*key, setting.key_range.clone()));
         }
         sorted.push((*key, setting));
     }

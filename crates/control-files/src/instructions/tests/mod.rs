@@ -7,6 +7,7 @@ use model::agent::LogLevel;
 use model::{AgentSpec, GoalSpec, Provider, TaskId};
 
 mod errors;
+mod large;
 mod models;
 mod trust;
 
