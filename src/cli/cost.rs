@@ -325,7 +325,8 @@ fn unpriced(out: &mut String, calls: u64, width: usize) {
 
 impl One {
     fn outside(&self) -> u64 {
-        self.total.usd_micros.saturating_sub(self.tasks.iter().map(|part| part.micros).sum())
+        let of_tasks = self.tasks.iter().fold(0_u64, |sum, part| sum.saturating_add(part.micros));
+        self.total.usd_micros.saturating_sub(of_tasks)
     }
 
     fn json(&self) -> Value {

@@ -156,10 +156,16 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Those that may still be done.
+    const fn unfinished(&self) -> u64 {
+        self.blocked.saturating_add(self.ready).saturating_add(self.running)
+    }
+
     /// All tasks.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.blocked + self.ready + self.running + self.done + self.failed
+        // They are read from Redis, where anybody may write.
+        self.unfinished().saturating_add(self.done).saturating_add(self.failed)
     }
 
     /// What the goal's status should be once its plan was accepted.
@@ -168,7 +174,7 @@ impl Counts {
     /// still runs to its end first.
     #[must_use]
     pub const fn status(&self) -> Status {
-        if self.done == self.total() {
+        if self.unfinished() == 0 && self.failed == 0 {
             Status::Complete
         } else if self.failed > 0 && self.ready == 0 && self.running == 0 {
             Status::Failed
@@ -188,6 +194,17 @@ mod tests {
         assert_eq!(counts.status(), Status::Active);
         assert_eq!(Counts { running: 0, ..counts }.status(), Status::Failed);
         assert_eq!(Counts { running: 0, ready: 1, ..counts }.status(), Status::Active);
+    }
+
+    /// Regression, found by fuzzing: the sum of counts that somebody wrote into Redis by
+    /// hand overflowed.
+    #[test]
+    fn counts_of_any_size_should_add_up_without_overflow() {
+        let most = u64::MAX;
+        let counts = Counts { blocked: most, ready: 1, running: most, done: most, failed: most };
+        assert_eq!((counts.total(), counts.status()), (most, Status::Active));
+        let rest = Counts { blocked: 0, ready: 1, running: 0, failed: 0, ..counts };
+        assert_eq!((rest.total(), rest.status()), (most, Status::Active));
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Figures {
             Some("the counts do not add up to the number of tasks")
         } else if c.ready != self.queued {
             Some("not every ready task is in a queue")
-        } else if c.blocked > 0 && c.ready + c.running + c.failed == 0 {
+        } else if c.blocked > 0 && [c.ready, c.running, c.failed] == [0; 3] {
             Some("tasks are blocked though nothing is left to wait for")
         } else {
             None
