@@ -27,7 +27,6 @@
 
 mod result;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use process::{Ended, Status};
@@ -37,8 +36,8 @@ use crate::call::{
     Failure, FailureKind, Invocation, Limit, Provider, Reply, Request, Session, Step,
 };
 use crate::common::{
-    Cause, bypass, cause, dollars, malformed, pass_env, quote, refuse_bypass, too_long, value_in,
-    without_answer,
+    Cause, bypass, cause, dollars, malformed, name, pass_env, quote, refuse_bypass, some_of,
+    too_long, value_in, without_answer,
 };
 
 use result::{Denial, Outcome};
@@ -209,7 +208,7 @@ fn answer(request: &Request, ended: &Ended, mut outcome: Outcome<'_>) -> Result<
                 .map_err(|failure| failure.with_usage(usage))?,
         ),
     };
-    let session = outcome.session_id.take().map(Cow::into_owned);
+    let session = outcome.session_id.take().and_then(|id| name(&id));
     Ok(Reply { value, usage, model: outcome.model(), session, text: outcome.into_text() })
 }
 
@@ -294,12 +293,11 @@ fn no_outcome(ended: &Ended) -> Failure {
 fn denied(denials: &[Denial]) -> Failure {
     let calls: BTreeSet<String> = denials.iter().map(Denial::call).collect();
     let rules: BTreeSet<String> = denials.iter().map(Denial::rule).collect();
-    let list = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(", ");
     let message = format!(
         "claude was denied {}, so what it did does not count. If the agent shall be allowed \
          that, add this to it: `- Tools: {}`",
-        list(calls),
-        list(rules)
+        some_of(calls.iter()),
+        some_of(rules.iter())
     );
     Failure::new(FailureKind::Denied, message)
 }

@@ -30,7 +30,8 @@ use process::{Ended, Status};
 
 use crate::call::{Failure, FailureKind, Invocation, Provider, Reply, Request, Session, Step};
 use crate::common::{
-    Cause, bypass, cause, pass_env, quote, refuse_bypass, too_long, value_in, without_answer,
+    Cause, bypass, cause, name, pass_env, quote, refuse_bypass, some_of, too_long, value_in,
+    without_answer,
 };
 
 use events::Events;
@@ -136,7 +137,7 @@ impl Provider for Codex {
     }
 
     fn resumable(&self, _id: &str, log: &str) -> Option<String> {
-        Events::read(log).thread.map(|id| id.into_owned())
+        Events::read(log).thread.and_then(|id| name(&id))
     }
 }
 
@@ -194,7 +195,7 @@ fn answer(request: &Request, ended: &Ended, events: Events<'_>) -> Result<Reply,
         text: text.into_owned(),
         usage,
         model: request.model.clone(),
-        session: events.thread.map(|id| id.into_owned()),
+        session: events.thread.and_then(|id| name(&id)),
     })
 }
 
@@ -239,7 +240,7 @@ fn declined(commands: &[String]) -> Failure {
     let message = format!(
         "codex was denied {}, so what it did does not count. If the agent shall be allowed more, \
          write a `- Permission mode:` below it that allows it: {}",
-        commands.join(", "),
+        some_of(commands.iter()),
         MODES.join(", ")
     );
     Failure::new(FailureKind::Denied, message)

@@ -39,7 +39,7 @@
 //!
 //! | `kind` | meaning |
 //! | --- | --- |
-//! | `limit` | a usage limit is reached; `until` is when it is reset (RFC 3339), if known |
+//! | `limit` | a usage limit is reached; `until` is when it is reset (RFC 3339), if known; a time that has passed or is more than a year away is none |
 //! | `refused` | it will not go better: no key, no such model |
 //! | `denied` | the model tried what it may not do, so the answer does not count |
 //! | `malformed` | the model's answer is not of the form asked for |
@@ -65,7 +65,8 @@ use serde_json::{Value, json};
 use crate::call::{
     Failure, FailureKind, Invocation, Limit, Provider, Reply, Request, Session, Usage,
 };
-use crate::common::{malformed, micros, pass_env, quote, too_long, value_in, without_answer};
+use crate::common::{malformed, micros, name, pass_env, quote, too_long, value_in, without_answer};
+use crate::limits::is_ahead;
 
 /// Its name on the command line and in control files.
 pub const NAME: &str = "command";
@@ -193,7 +194,7 @@ impl Provider for Program {
         let lines = log.lines().rev().map(str::trim).filter(|line| line.starts_with('{'));
         lines
             .filter_map(|line| serde_json::from_str::<Answer>(line).ok())
-            .find_map(|one| one.session)
+            .find_map(|one| name(&one.session?))
     }
 }
 
@@ -236,13 +237,18 @@ fn read_answer(
         return Err(without_answer(name, ended).with_usage(usage));
     }
     let text = text.unwrap_or_else(|| value.as_ref().map(Value::to_string).unwrap_or_default());
-    Ok(Reply { value, text, usage, model: answer.model, session: answer.session })
+    let fitting = |said: Option<String>| said.as_deref().and_then(crate::common::name);
+    let (model, session) = (fitting(answer.model), fitting(answer.session));
+    Ok(Reply { value, text, usage, model, session })
 }
 
 fn failure(name: &str, reason: &Reason) -> Failure {
     let message = reason.message.as_deref().unwrap_or("no reason given");
     let said = quote(message);
-    let until = || reason.until.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+    let until = || {
+        let until = reason.until.as_deref()?.parse::<Timestamp>().ok()?;
+        is_ahead(until, Timestamp::now()).then_some(until)
+    };
     let kind = match reason.kind.as_deref().unwrap_or_default() {
         "limit" => FailureKind::Limit(Limit { until: until() }),
         "refused" => FailureKind::Refused,

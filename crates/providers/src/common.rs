@@ -38,6 +38,10 @@ pub(crate) const PASS_ENV: &[&str] = &[
 
 /// How much of a program's words stands in an error, in bytes.
 const QUOTED_BYTES: usize = 600;
+/// The longest id of a session or name of a model, in bytes.
+const MAX_NAME_BYTES: usize = 256;
+/// How many denied calls an error names.
+const MAX_LISTED: usize = 10;
 /// How much of a malformed answer is kept for its repair, in bytes.
 const MALFORMED_BYTES: usize = 4 * 1024;
 
@@ -54,6 +58,21 @@ pub(crate) fn head(text: &str, bytes: usize) -> &str {
 /// The end of `text`, at most `bytes` long.
 pub(crate) fn tail(text: &str, bytes: usize) -> &str {
     &text[text.ceil_char_boundary(text.len().saturating_sub(bytes))..]
+}
+
+/// The id of a session or the name of a model as a program says it, which is stored and
+/// becomes an argument of the next call; nothing for what cannot be one.
+pub(crate) fn name(said: &str) -> Option<String> {
+    let fits = !said.is_empty() && said.len() <= MAX_NAME_BYTES;
+    (fits && !said.contains(char::is_control)).then(|| said.to_owned())
+}
+
+/// The first of `calls`, and how many more there are.
+pub(crate) fn some_of<'a>(calls: impl ExactSizeIterator<Item = &'a String>) -> String {
+    let more = calls.len().saturating_sub(MAX_LISTED);
+    let listed: Vec<&str> = calls.take(MAX_LISTED).map(String::as_str).collect();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", listed.join(", "))
 }
 
 /// As much of `text` as an error quotes.

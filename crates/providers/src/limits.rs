@@ -10,14 +10,17 @@
 
 mod when;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::call::Limit;
 use crate::common::head;
 
 /// How much of a message is read, in bytes.
 const READ_BYTES: usize = 4 * 1024;
+
+/// Nothing is held longer.
+const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// HTTP: a payment is due, too many requests, and Anthropic's "overloaded".
 const STATUSES: &[u16] = &[402, 429, 529];
@@ -110,6 +113,12 @@ pub fn classify(
         return None;
     }
     Some(Limit { until: when::reset(&text, now, zone) })
+}
+
+/// Whether a limit can be reset at `until`: a time that has passed already tells nothing,
+/// nor does one more than a year away.
+pub(crate) fn is_ahead(until: Timestamp, now: Timestamp) -> bool {
+    until > now && until.duration_since(now) <= LONGEST
 }
 
 /// Lowercase, with blanks of all kinds merged into one and apostrophes made straight.

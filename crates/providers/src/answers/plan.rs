@@ -173,12 +173,13 @@ impl Node {
             if !artifacts.contains(&path) {
                 artifacts.push(path);
             }
-        }
-        if artifacts.len() > MAX_ARTIFACTS {
-            return Err(format!(
-                "expected_artifacts: {} files; at most {MAX_ARTIFACTS} are allowed",
-                artifacts.len()
-            ));
+            // At once: each is compared with all before it.
+            if artifacts.len() > MAX_ARTIFACTS {
+                return Err(format!(
+                    "expected_artifacts: {} files; at most {MAX_ARTIFACTS} are allowed",
+                    self.expected_artifacts.len()
+                ));
+            }
         }
         let mut metadata = BTreeMap::new();
         let (title, rest) = cut_title(title);

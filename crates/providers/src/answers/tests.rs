@@ -402,3 +402,13 @@ proptest! {
         }
     }
 }
+
+/// Regression: each artifact was compared with all before it, and only then were there
+/// found to be too many. Were it so, this would take minutes.
+#[test]
+fn plan_with_very_many_artifacts_should_be_refused_in_linear_time() {
+    let artifacts: Vec<String> = (0..200_000).map(|n| format!("out/{n}.txt")).collect();
+    let task = json!({ "id": "a", "title": "A", "expected_artifacts": artifacts });
+    let problem = plan(json!({ "nodes": [task] })).unwrap_err();
+    assert!(problem.contains("200000 files; at most 100"), "{problem}");
+}

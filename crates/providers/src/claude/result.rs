@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::call::Usage;
-use crate::common::{head, micros};
+use crate::common::{head, micros, name};
 
 /// How the line begins.
 const START: &str = r#"{"type":"result""#;
@@ -76,12 +76,13 @@ pub(super) struct Denial {
 impl Denial {
     /// The call, for a person.
     pub(super) fn call(&self) -> String {
+        let tool = head(&self.tool_name, SHOWN_BYTES);
         match super::shown(&self.tool_input) {
             Some(input) if input.len() > SHOWN_BYTES => {
-                format!("{}({}..)", self.tool_name, head(input, SHOWN_BYTES))
+                format!("{tool}({}..)", head(input, SHOWN_BYTES))
             }
-            Some(input) => format!("{}({input})", self.tool_name),
-            None => self.tool_name.clone(),
+            Some(input) => format!("{tool}({input})"),
+            None => tool.to_owned(),
         }
     }
 
@@ -90,10 +91,11 @@ impl Denial {
         let command = self.tool_input.get("command").and_then(Value::as_str).unwrap_or_default();
         let program = command.split_whitespace().next().unwrap_or_default();
         let plain = |char: char| char.is_ascii_alphanumeric() || "._-/".contains(char);
-        if self.tool_name == "Bash" && !program.is_empty() && program.chars().all(plain) {
+        let fits = (1..=SHOWN_BYTES).contains(&program.len());
+        if self.tool_name == "Bash" && fits && program.chars().all(plain) {
             return format!("Bash({program}:*)");
         }
-        self.tool_name.clone()
+        head(&self.tool_name, SHOWN_BYTES).to_owned()
     }
 }
 
@@ -125,10 +127,11 @@ impl<'a> Outcome<'a> {
         }
         let mut usage = Usage { cost_micros, ..Usage::default() };
         for model in self.models.values() {
-            usage.input_tokens += model.input_tokens;
-            usage.output_tokens += model.output_tokens;
-            usage.cache_read_tokens += model.cache_read_input_tokens;
-            usage.cache_write_tokens += model.cache_creation_input_tokens;
+            let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+            add(&mut usage.input_tokens, model.input_tokens);
+            add(&mut usage.output_tokens, model.output_tokens);
+            add(&mut usage.cache_read_tokens, model.cache_read_input_tokens);
+            add(&mut usage.cache_write_tokens, model.cache_creation_input_tokens);
         }
         usage
     }
@@ -139,7 +142,7 @@ impl<'a> Outcome<'a> {
             .models
             .iter()
             .max_by(|(_, one), (_, other)| one.cost_usd.total_cmp(&other.cost_usd));
-        most.map(|(name, _)| name.clone())
+        most.and_then(|(model, _)| name(model))
     }
 }
 

@@ -261,3 +261,36 @@ fn cut_answer_should_be_malformed_and_still_cost_what_it_cost() {
     assert!(failure.message.contains("too long"), "{failure}");
     assert_eq!(failure.usage.cost_micros, Some(31_500));
 }
+
+/// Regression, found by fuzzing: the sum of all models' tokens overflowed.
+#[test]
+fn tokens_of_any_number_should_add_up_without_overflow() {
+    let most = json!({ "inputTokens": u64::MAX, "outputTokens": u64::MAX, "costUSD": 1e300 });
+    let reply = read(Step::Select, &line(json!({ "modelUsage": { "a": most, "b": most } })));
+    let usage = reply.unwrap().usage;
+    assert_eq!((usage.input_tokens, usage.output_tokens), (u64::MAX, u64::MAX));
+}
+
+/// Regression, found by fuzzing: both were taken as they came, of any length and with
+/// control characters, into records and arguments.
+#[test]
+fn names_that_cannot_be_should_be_left_out() {
+    for bad in [String::new(), "a\u{0}b".to_owned(), "x".repeat(257)] {
+        let fields = json!({ "session_id": bad, "modelUsage": { bad.clone(): {} } });
+        let reply = read(Step::Select, &line(fields)).unwrap();
+        assert_eq!((reply.session, reply.model), (None, None), "{bad:?}");
+    }
+}
+
+/// Regression, found by fuzzing: a model can try very much, under very long names.
+#[test]
+fn denied_calls_should_be_named_in_a_bounded_text() {
+    let call = |n: usize| {
+        let long = "x".repeat(10_000);
+        json!({ "tool_name": format!("{n}{long}"), "tool_input": { "command": long } })
+    };
+    let denials: Vec<Value> = (0..1_000).map(call).collect();
+    let failure = read(Step::Execute, &line(json!({ "permission_denials": denials })));
+    let message = failure.unwrap_err().message;
+    assert!(message.len() < 4_000 && message.contains("and 990 more"), "{message}");
+}

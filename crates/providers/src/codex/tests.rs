@@ -168,3 +168,14 @@ fn unknown_session_should_be_recognisable() {
     let failure = Codex::default().read(&request(Step::Execute), &ended).unwrap_err();
     assert!(failure.message.starts_with("session not found"), "{failure}");
 }
+
+/// Regression, found by fuzzing: the id was taken as it came.
+#[test]
+fn id_of_a_session_that_cannot_be_should_be_left_out() {
+    for bad in [String::new(), "a\u{0}b".to_owned(), "x".repeat(257)] {
+        let started = json!({ "type": "thread.started", "thread_id": bad }).to_string();
+        assert_eq!(Codex::default().resumable("ours", &started), None, "{bad:?}");
+        let reply = read(&request(Step::Select), Status::Exited(0), &[&started, &said("x"), DONE]);
+        assert_eq!(reply.unwrap().session, None, "{bad:?}");
+    }
+}

@@ -69,12 +69,12 @@ fn reply_should_be_read_in_all_its_forms() {
 
 #[test]
 fn errors_should_keep_their_kind() {
+    let until = Timestamp::now() + jiff::SignedDuration::from_hours(3);
     let of = |kind: &str| {
-        let error = json!({ "kind": kind, "message": "why", "until": "2026-10-09T08:00:00Z" });
+        let error = json!({ "kind": kind, "message": "why", "until": until.to_string() });
         let stdout = json!({ "error": error, "usage": { "output_tokens": 4 } }).to_string();
         read(asked(), 1, &stdout).unwrap_err()
     };
-    let until = "2026-10-09T08:00:00Z".parse().unwrap();
     assert_eq!(of("limit").kind, FailureKind::Limit(Limit { until: Some(until) }));
     let odd = r#"{"error": {"kind": "limit", "message": null, "until": "soon"}, "usage": null}"#;
     let limit = FailureKind::Limit(Limit { until: None });
@@ -102,4 +102,21 @@ fn failures_without_a_reply_should_quote_standard_error() {
 fn session_should_be_resumed_only_where_the_program_named_one() {
     assert_eq!(program().resumable("s", "x\n{\"session\": \"t\"}\ny"), Some("t".into()));
     assert_eq!(program().resumable("s", "x\n{\"a\": 1}"), None);
+}
+
+/// Regression, found by fuzzing: a limit "until" the year 9999 was a hold for good, and the
+/// ids of sessions and names of models were taken as they came.
+#[test]
+fn reply_should_not_hold_for_good_or_name_what_cannot_be() {
+    for until in ["9999-12-30T00:00:00Z", "1999-01-01T00:00:00Z", "soon"] {
+        let error = json!({ "error": { "kind": "limit", "message": "wait", "until": until } });
+        let failure = read(None, 0, &error.to_string()).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Limit(Limit { until: None }), "{until}");
+    }
+    for bad in [String::new(), "a\u{0}b".to_owned(), "x".repeat(257)] {
+        let answer = json!({ "text": "x", "session": bad, "model": bad }).to_string();
+        let reply = read(None, 0, &answer).unwrap();
+        assert_eq!((reply.session, reply.model), (None, None), "{bad:?}");
+        assert_eq!(program().resumable("ours", &answer), None, "{bad:?}");
+    }
 }

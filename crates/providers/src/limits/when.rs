@@ -9,6 +9,8 @@ use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 
+use super::is_ahead;
+
 /// What announces a time. Longer ones first where one begins with the other.
 const ANNOUNCES: &[&str] = &[
     "limit reached|",
@@ -38,8 +40,6 @@ const LEAST_EPOCH_MILLIS: i64 = 1_000_000_000_000;
 const JUST_PASSED: SignedDuration = SignedDuration::from_mins(5);
 /// A date without a year that is further away has passed already.
 const LONGEST_WITHOUT_YEAR: SignedDuration = SignedDuration::from_hours(60 * 24);
-/// Nothing is held longer.
-const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// The reset time in `text`, which is lowercase with single blanks; only one that lies
 /// ahead, by a year at most.
@@ -48,7 +48,7 @@ pub(super) fn reset(text: &str, now: Timestamp, zone: &TimeZone) -> Option<Times
         .iter()
         .flat_map(|word| text.match_indices(word).map(|(at, _)| at + word.len()))
         .filter_map(|at| read(&words(&text[at..]), now, zone))
-        .find(|until| *until > now && until.duration_since(now) <= LONGEST)
+        .find(|until| is_ahead(*until, now))
 }
 
 /// One word, number or sign.
