@@ -366,6 +366,7 @@ impl Fleet {
         Ok(agent_controller::Parts {
             store: self.store.clone(),
             supervisor: Systemg::new(self.settings.sysg.clone()),
+            processes: agent_controller::Kernel,
             declared: self.source.declared.clone(),
             fleet: self.id.clone(),
             host: self.host.clone(),

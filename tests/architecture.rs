@@ -56,7 +56,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// What packages may use from elsewhere, where that is part of what they are.
 const MAY_USE_ELSEWHERE: &[(&str, &[&str])] = &[
     ("model", &["petgraph", "serde", "thiserror"]),
-    ("reconcile", &["backoff", "futures", "thiserror", "tokio", "tokio-util", "tracing"]),
+    (
+        "reconcile",
+        &["backoff", "fastrand", "futures", "thiserror", "tokio", "tokio-util", "tracing"],
+    ),
 ];
 
 /// Crates that only some packages may use directly.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::memory::Wait;
 use crate::plan::{Action, Plan, Reason, Request, waiting};
-use crate::{Error, Reconciler, attempt};
+use crate::{Error, Processes, Reconciler, attempt};
 
 /// What came of a plan.
 pub(crate) struct Done {
@@ -20,7 +20,7 @@ pub(crate) struct Done {
     pub(crate) phase: Phase,
 }
 
-impl<S: supervisor::Supervisor> Reconciler<S> {
+impl<S: supervisor::Supervisor, P: Processes> Reconciler<S, P> {
     /// Does what the plan says, in its order.
     pub(crate) async fn carry_out(&self, record: &Agent, plan: &Plan) -> Result<Done, Error> {
         let name = &record.name;
@@ -49,7 +49,8 @@ impl<S: supervisor::Supervisor> Reconciler<S> {
 
     async fn clear(&self, name: &AgentName, incarnation: Incarnation) -> Result<(), Error> {
         self.fence(name).await?;
-        end_attempts(attempt::prefix(&self.parts.fleet, name, incarnation)).await?;
+        let prefix = attempt::prefix(&self.parts.fleet, name, incarnation);
+        end_attempts(&self.parts.processes, prefix).await?;
         if let Some(memory) = self.memories().get_mut(name) {
             memory.cleared(incarnation);
         }
@@ -90,7 +91,10 @@ impl<S: supervisor::Supervisor> Reconciler<S> {
         // Locked meanwhile: a process that ends at once must not be taken for one that
         // ended unasked.
         let mut memories = self.memories();
-        let sent = process::signal(process, signal)
+        let sent = self
+            .parts
+            .processes
+            .signal(process, signal)
             .map_err(|source| Error::Signal { process: *process, source })?;
         if let Some(memory) = memories.get_mut(name).filter(|_| sent) {
             memory.asked(process, request, why, Instant::now());
@@ -175,13 +179,9 @@ fn next_start(wait: &Wait) -> String {
 }
 
 /// Kills whatever still runs for attempts whose marker starts with `prefix`.
-pub(crate) async fn end_attempts(prefix: String) -> Result<(), Error> {
-    let scan = move || process::end_marked(attempt::MARKER, |value| value.starts_with(&prefix));
-    let ended = tokio::task::spawn_blocking(scan)
-        .await
-        .map_err(std::io::Error::other)
-        .and_then(|ended| ended)
-        .map_err(|source| Error::Processes { source })?;
+pub(crate) async fn end_attempts(processes: &impl Processes, prefix: String) -> Result<(), Error> {
+    let ended = processes.end_attempts(prefix).await;
+    let ended = ended.map_err(|source| Error::Processes { source })?;
     if ended > 0 {
         tracing::info!(target: "orchestrator", ended, "Ended processes that a dead agent left");
     }

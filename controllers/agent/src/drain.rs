@@ -9,7 +9,7 @@ use store::{Lead, Store};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::act::end_attempts;
-use crate::{Error, arguments};
+use crate::{Error, Kernel, arguments};
 
 /// How long the kernel may take for a SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
@@ -34,7 +34,7 @@ pub async fn drain(
     grace: Duration,
 ) -> Result<usize, Error> {
     let ended = end_processes(fleet, grace).await?;
-    end_attempts(format!("{fleet}/")).await?;
+    end_attempts(&Kernel, format!("{fleet}/")).await?;
     for agent in store.agents().await? {
         if let Some(r) = agent.registered.as_ref() {
             let process = Identity { pid: r.pid, start_time: r.start_time };

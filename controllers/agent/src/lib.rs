@@ -40,13 +40,14 @@ mod drain;
 mod memory;
 mod observe;
 pub mod plan;
+mod processes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use model::agent::Phase;
 use model::{AgentName, AgentSpec, Declared};
-use process::{Exit, Identity};
+use process::Identity;
 use reconcile::{Controller, Outcome, Policy, Stats, Unchanged, Waker};
 use store::agent::Incarnation;
 use store::{Lead, Store};
@@ -56,6 +57,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use drain::drain;
+pub use processes::{Kernel, Processes};
 
 use crate::memory::Memory;
 use crate::plan::{Limits, decide};
@@ -90,11 +92,13 @@ pub enum Error {
 pub type Command = Arc<dyn Fn(&AgentSpec) -> SpawnRequest + Send + Sync>;
 
 /// What the controller works with.
-pub struct Parts<S> {
+pub struct Parts<S, P = Kernel> {
     /// The shared state.
     pub store: Store,
     /// What starts processes.
     pub supervisor: S,
+    /// The processes of this host.
+    pub processes: P,
     /// What is declared.
     pub declared: watch::Receiver<Arc<Declared>>,
     /// What tells this project's processes from another's.
@@ -119,34 +123,45 @@ pub struct Settings {
 
 /// The controller for one term of leadership.
 #[must_use]
-pub fn controller<S: Supervisor>(
-    parts: Parts<S>,
+pub fn controller<S: Supervisor, P: Processes>(
+    parts: Parts<S, P>,
     lead: Lead,
-    mut settings: Settings,
-) -> (Controller<Reconciler<S>>, Waker<AgentName>, Stats) {
-    let ttl = settings.limits.ttl;
-    settings.kit.resync = settings.kit.resync.min(ttl / LOOKS_PER_TTL);
-    let waker = Arc::new(OnceLock::new());
-    let reconciler = Reconciler {
-        parts,
-        lead,
-        settings,
-        waker: Arc::clone(&waker),
-        memories: Mutex::default(),
-        beats: Mutex::new(Unchanged::new(ttl / 2)),
-    };
-    let (controller, ours, stats) = reconcile::controller(reconciler, settings.kit);
+    settings: Settings,
+) -> (Controller<Reconciler<S, P>>, Waker<AgentName>, Stats) {
+    let reconciler = reconciler(parts, lead, settings);
+    let (kit, waker) = (reconciler.settings.kit, Arc::clone(&reconciler.waker));
+    let (controller, ours, stats) = reconcile::controller(reconciler, kit);
     // Nothing else sets it.
     _ = waker.set(ours.clone());
     (controller, ours, stats)
+}
+
+/// The same without its loop, for one who decides himself when which pass runs: nothing
+/// but the next pass notices that a process has ended.
+#[must_use]
+pub fn reconciler<S: Supervisor, P: Processes>(
+    parts: Parts<S, P>,
+    lead: Lead,
+    mut settings: Settings,
+) -> Reconciler<S, P> {
+    let ttl = settings.limits.ttl;
+    settings.kit.resync = settings.kit.resync.min(ttl / LOOKS_PER_TTL);
+    Reconciler {
+        parts,
+        lead,
+        settings,
+        waker: Arc::default(),
+        memories: Mutex::default(),
+        beats: Mutex::new(Unchanged::new(ttl / 2)),
+    }
 }
 
 /// What of a registration changes while its process is well.
 type Beats = Unchanged<AgentName, (Incarnation, u64)>;
 
 /// Reconciles one agent at a time; see the crate's documentation.
-pub struct Reconciler<S> {
-    parts: Parts<S>,
+pub struct Reconciler<S, P = Kernel> {
+    parts: Parts<S, P>,
     lead: Lead,
     settings: Settings,
     waker: Arc<OnceLock<Waker<AgentName>>>,
@@ -154,7 +169,7 @@ pub struct Reconciler<S> {
     beats: Mutex<Beats>,
 }
 
-impl<S: Supervisor> Reconciler<S> {
+impl<S: Supervisor, P: Processes> Reconciler<S, P> {
     fn memories(&self) -> MutexGuard<'_, BTreeMap<AgentName, Memory>> {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,7 +187,7 @@ impl<S: Supervisor> Reconciler<S> {
         let mut memories = self.memories();
         // Looked at while locked: what was seen dead is forgotten under this lock, and
         // must not come back to die a second time.
-        if process.is_alive() {
+        if self.parts.processes.is_alive(&process) {
             self.remember(&mut memories, name, process);
         }
     }
@@ -198,14 +213,17 @@ impl<S: Supervisor> Reconciler<S> {
 
     /// Without a watch (no file descriptor is left) the resync notices the end.
     fn watch(&self, name: &AgentName, process: Identity) -> Option<AbortOnDropHandle<()>> {
-        let exit = Exit::watch(process)
+        let exit = self
+            .parts
+            .processes
+            .exit(process)
             .inspect_err(|error| {
                 tracing::warn!(target: "orchestrator", agent = %name, %process, %error, "Process is not watched");
             })
             .ok()?;
         let (name, waker) = (name.clone(), Arc::clone(&self.waker));
         let wait = async move {
-            if exit.wait().await.is_ok()
+            if exit.await.is_ok()
                 && let Some(waker) = waker.get()
             {
                 waker.wake(name);
@@ -215,7 +233,7 @@ impl<S: Supervisor> Reconciler<S> {
     }
 }
 
-impl<S: Supervisor> reconcile::Reconciler for Reconciler<S> {
+impl<S: Supervisor, P: Processes> reconcile::Reconciler for Reconciler<S, P> {
     type Key = AgentName;
     type Error = Error;
 

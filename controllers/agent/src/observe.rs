@@ -1,7 +1,6 @@
 //! What is declared, what Redis says, and what the kernel says, of one agent.
 
 use std::collections::BTreeSet;
-use std::io;
 
 use model::AgentName;
 use process::Identity;
@@ -9,7 +8,7 @@ use store::agent::Agent;
 use tokio::time::Instant;
 
 use crate::plan::{Registered, Snapshot};
-use crate::{Error, Reconciler, arguments};
+use crate::{Error, Processes, Reconciler};
 
 /// An agent as it stands, in the terms of [`crate::plan`], and as Redis has it.
 pub(crate) struct Observed {
@@ -17,7 +16,7 @@ pub(crate) struct Observed {
     pub(crate) record: Agent,
 }
 
-impl<S: supervisor::Supervisor> Reconciler<S> {
+impl<S: supervisor::Supervisor, P: Processes> Reconciler<S, P> {
     /// Reads one agent.
     pub(crate) async fn observe(&self, name: &AgentName) -> Result<Observed, Error> {
         let began = Instant::now();
@@ -58,7 +57,7 @@ impl<S: supervisor::Supervisor> Reconciler<S> {
         }
         let memory = memories.entry(name.clone()).or_insert_with(|| self.new_memory());
         memory.declared(declared.as_deref());
-        memory.look(local, Identity::is_alive, now);
+        memory.look(local, |process| self.parts.processes.is_alive(process), now);
         if let Some(registered) = &mut registered {
             // Asked of the kernel once: two answers could contradict each other.
             registered.alive = !registered.local || memory.knows(&registered.identity);
@@ -77,12 +76,8 @@ impl<S: supervisor::Supervisor> Reconciler<S> {
     /// Finds the processes of this fleet that run on this host, registered or not,
     /// and remembers them. Their names.
     pub(crate) async fn find_processes(&self) -> Result<BTreeSet<AgentName>, Error> {
-        let fleet = self.parts.fleet.clone();
-        let found = tokio::task::spawn_blocking(move || arguments::find(&fleet))
-            .await
-            .map_err(io::Error::other)
-            .and_then(|found| found)
-            .map_err(|source| Error::Processes { source })?;
+        let found = self.parts.processes.find(&self.parts.fleet).await;
+        let found = found.map_err(|source| Error::Processes { source })?;
         let mut names = BTreeSet::new();
         for (name, process) in found {
             self.found(&name, process);

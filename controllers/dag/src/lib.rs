@@ -119,20 +119,32 @@ pub fn controller<P: Planner>(
     lead: Lead,
     settings: Settings,
 ) -> (reconcile::Controller<Goals<P>>, Waker<GoalId>, Stats) {
-    let waker = LateWaker::default();
-    let goals = Goals {
+    let goals = reconciler(store, planner, declared, lead, settings);
+    let waker = Arc::clone(&goals.waker);
+    let (controller, wake, stats) = reconcile::controller(goals, settings.kit);
+    // Nothing has been spawned yet, so nobody can have missed it.
+    _ = OnceLock::set(&waker, wake.clone());
+    (controller, wake, stats)
+}
+
+/// The same without its loop, for one who decides himself when which pass runs: nothing
+/// but the next pass notices that a planner has ended.
+pub fn reconciler<P: Planner>(
+    store: Store,
+    planner: P,
+    declared: watch::Receiver<Arc<Declared>>,
+    lead: Lead,
+    settings: Settings,
+) -> Goals<P> {
+    Goals {
         store,
         planner: Arc::new(planner),
         declared,
         lead,
         settings,
         memory: Memory::default(),
-        waker: Arc::clone(&waker),
-    };
-    let (controller, wake, stats) = reconcile::controller(goals, settings.kit);
-    // Nothing has been spawned yet, so nobody can have missed it.
-    _ = OnceLock::set(&waker, wake.clone());
-    (controller, wake, stats)
+        waker: LateWaker::default(),
+    }
 }
 
 /// Reconciles goals; see the crate.

@@ -95,16 +95,29 @@ pub fn controller(
     lead: Lead,
     settings: Settings,
 ) -> (Controller<Reconciler>, Waker<AgentName>, Stats) {
-    let Settings { ttl, mut kit } = settings;
-    kit.resync = kit.resync.min(ttl / LOOKS_PER_TTL);
+    let mut kit = settings.kit;
+    kit.resync = kit.resync.min(settings.ttl / LOOKS_PER_TTL);
+    let ttl = settings.ttl;
+    reconcile::controller(reconciler(store, project_root, declared, problems, lead, ttl), kit)
+}
+
+/// The same without its loop, for one who decides himself when which pass runs.
+#[must_use]
+pub fn reconciler(
+    store: Store,
+    project_root: PathBuf,
+    declared: watch::Receiver<Arc<Declared>>,
+    problems: Problems,
+    lead: Lead,
+    ttl: Duration,
+) -> Reconciler {
     problems.retain(|_| false);
     let memory = Mutex::new(Memory {
         beats: Unchanged::new(ttl / 2),
         texts: Unchanged::new(Duration::MAX),
         postponed: BTreeMap::new(),
     });
-    let reconciler = Reconciler { store, project_root, declared, problems, lead, ttl, memory };
-    reconcile::controller(reconciler, kit)
+    Reconciler { store, project_root, declared, problems, lead, ttl, memory }
 }
 
 /// Reconciles one agent's heartbeat at a time; see the crate's documentation.

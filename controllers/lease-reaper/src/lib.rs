@@ -62,6 +62,14 @@ pub struct Settings {
     pub kit: reconcile::Settings,
 }
 
+impl Settings {
+    /// With a resync that comes often enough for one TTL.
+    fn bounded(mut self) -> Self {
+        self.kit.resync = self.kit.resync.min(self.ttl / LOOKS_PER_TTL);
+        self
+    }
+}
+
 /// The reaper for one term of leadership.
 #[must_use]
 pub fn controller(
@@ -69,11 +77,16 @@ pub fn controller(
     lead: Lead,
     settings: Settings,
 ) -> (Controller<Reconciler>, Waker<TaskId>, Stats) {
-    let Settings { ttl, mut kit } = settings;
-    kit.resync = kit.resync.min(ttl / LOOKS_PER_TTL);
+    let settings = settings.bounded();
+    reconcile::controller(reconciler(store, lead, settings), settings.kit)
+}
+
+/// The same without its loop, for one who decides himself when which pass runs.
+#[must_use]
+pub fn reconciler(store: Store, lead: Lead, settings: Settings) -> Reconciler {
+    let Settings { ttl, kit } = settings.bounded();
     let pulses = Mutex::new(Unchanged::new(ttl / 2));
-    let reconciler = Reconciler { store, lead, ttl, look_every: kit.resync, pulses };
-    reconcile::controller(reconciler, kit)
+    Reconciler { store, lead, ttl, look_every: kit.resync, pulses }
 }
 
 /// The pulse of each lease.

@@ -68,7 +68,8 @@ impl Backoff {
             .with_initial_interval(policy.first.clamp(SHORTEST_STEP, last))
             .with_max_interval(last)
             .with_multiplier(2.0)
-            .with_randomization_factor(JITTER)
+            // Ours is added below: theirs cannot be seeded.
+            .with_randomization_factor(0.0)
             .with_max_elapsed_time(None)
             .build();
         Self { policy, failures: 0, delays }
@@ -83,7 +84,10 @@ impl Backoff {
             return Duration::ZERO;
         }
         let longest = self.policy.max.max(SHORTEST_STEP);
-        self.delays.next_backoff().map_or(longest, |delay| delay.min(longest))
+        let share = 1.0 + JITTER * (2.0 * fastrand::f64() - 1.0);
+        let shifted = self.delays.next_backoff().map(|delay| delay.as_secs_f64() * share);
+        let shifted = shifted.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        shifted.map_or(longest, |delay| delay.min(longest))
     }
 
     /// It has been well for `healthy_for` by now: forgives its failures if that is long enough.

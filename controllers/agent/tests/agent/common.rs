@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agent_controller::plan::Limits;
-use agent_controller::{Parts, Settings, arguments, attempt, controller};
+use agent_controller::{Kernel, Parts, Settings, arguments, attempt, controller};
 use model::agent::{LogLevel, Phase};
 use model::task::State;
 use model::{AgentName, AgentSpec, Dag, Declared, GoalId, Role, TaskId, TaskSpec};
@@ -195,6 +195,7 @@ impl World {
         let parts = Parts {
             store: self.store.clone(),
             supervisor: self.direct.clone(),
+            processes: Kernel,
             declared: self.declared.subscribe(),
             fleet: self.fleet.clone(),
             host: HOST.to_owned(),
