@@ -29,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("supervisor", &["model", "process"]),
     ("providers", &["model", "process"]),
     ("testkit", &["process"]),
+    ("sim", &[]),
     ("agent-controller", &["model", "process", "reconcile", "store", "supervisor"]),
     ("dag-controller", &["control-files", "model", "reconcile", "store"]),
     ("lease-reaper", &["model", "reconcile", "store"]),

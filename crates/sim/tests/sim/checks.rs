@@ -1,0 +1,336 @@
+//! What must hold after every step, and what history has shown so far.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use audit::Checker;
+use store::event::Event;
+
+use crate::agent::Accepted;
+use crate::resp::{Reply, Words};
+use crate::upstream::Upstream;
+
+/// All tasks, leases, registrations and counts, as lines of words.
+const LOOK: &str = r"
+local out = {}
+local function say(...) out[#out + 1] = table.concat({...}, '|') end
+local function get(key, ...)
+  local v = redis.call('HMGET', key, ...)
+  for i = 1, select('#', ...) do v[i] = v[i] or '' end
+  return unpack(v)
+end
+local goals = redis.call('SMEMBERS', 'goals')
+table.sort(goals)
+for _, g in ipairs(goals) do
+  local ids = redis.call('HKEYS', 'dag:' .. g .. ':nodes')
+  table.sort(ids)
+  for _, id in ipairs(ids) do
+    say('task', g, id, redis.call('HGET', 'leases', id) or '', get('task:' .. id, 'status', 'owner',
+      'epoch', 'incarnation', 'generation', 'waiting', 'failures', 'max_attempts', 'not_before'))
+  end
+  say('counts', g, get('goal:' .. g, 'status', 'generation'))
+  for _, s in ipairs({'blocked', 'ready', 'running', 'done', 'failed'}) do
+    say('count', g, s, redis.call('HGET', 'dag:' .. g .. ':counts', s) or '0')
+  end
+end
+local agents = redis.call('SMEMBERS', 'agents')
+table.sort(agents)
+for _, a in ipairs(agents) do
+  say('agent', a, get('agent:' .. a .. ':registered', 'pid', 'start_time', 'incarnation', 'spec_hash',
+    'task', 'epoch'))
+end
+local held = redis.call('HKEYS', 'leases')
+table.sort(held)
+for _, id in ipairs(held) do say('lease', id) end
+return out";
+
+/// One task as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Task {
+    pub(crate) goal: String,
+    pub(crate) id: String,
+    pub(crate) lease: String,
+    pub(crate) status: String,
+    pub(crate) owner: String,
+    pub(crate) epoch: String,
+    pub(crate) incarnation: String,
+    pub(crate) generation: String,
+    pub(crate) waiting: String,
+    pub(crate) failures: u32,
+    pub(crate) max_attempts: u32,
+    pub(crate) is_delayed: bool,
+}
+
+/// One agent's registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub(crate) name: String,
+    pub(crate) pid: String,
+    pub(crate) start_time: String,
+    pub(crate) incarnation: String,
+    pub(crate) spec_hash: String,
+    pub(crate) task: String,
+    pub(crate) epoch: String,
+}
+
+/// What Redis holds, as far as it is looked at after each step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sight {
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) goals: BTreeMap<String, String>,
+    counts: BTreeMap<(String, String), i64>,
+    pub(crate) agents: Vec<Registered>,
+    pub(crate) leases: Vec<String>,
+}
+
+impl Sight {
+    fn read(lines: Vec<String>) -> Self {
+        let mut sight = Self::default();
+        for line in lines {
+            let words: Vec<String> = line.split('|').map(str::to_owned).collect();
+            let word = |n: usize| words.get(n).cloned().unwrap_or_default();
+            match words[0].as_str() {
+                "task" => sight.tasks.push(Task {
+                    goal: word(1),
+                    id: word(2),
+                    lease: word(3),
+                    status: word(4),
+                    owner: word(5),
+                    epoch: word(6),
+                    incarnation: word(7),
+                    generation: word(8),
+                    waiting: word(9),
+                    failures: word(10).parse().unwrap_or(0),
+                    max_attempts: word(11).parse().unwrap_or(0),
+                    is_delayed: !word(12).is_empty(),
+                }),
+                "counts" => _ = sight.goals.insert(word(1), word(2)),
+                "count" => {
+                    let count = word(3).parse().expect("a count");
+                    sight.counts.insert((word(1), word(2)), count);
+                }
+                "agent" => sight.agents.push(Registered {
+                    name: word(1),
+                    pid: word(2),
+                    start_time: word(3),
+                    incarnation: word(4),
+                    spec_hash: word(5),
+                    task: word(6),
+                    epoch: word(7),
+                }),
+                "lease" => sight.leases.push(word(1)),
+                other => panic!("an unknown word {other}"),
+            }
+        }
+        sight
+    }
+
+    /// What is wrong with it, by itself.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut counts = BTreeMap::new();
+        for key in self.counts.keys() {
+            counts.insert(key.clone(), 0i64);
+        }
+        let mut owners = BTreeSet::new();
+        for task in &self.tasks {
+            *counts.entry((task.goal.clone(), task.status.clone())).or_default() += 1;
+            let running = task.status == "running";
+            if running != !task.lease.is_empty() {
+                faults.push(format!(
+                    "{} is {} and its lease is `{}`",
+                    task.id, task.status, task.lease
+                ));
+            }
+            if !running {
+                continue;
+            }
+            if !task.lease.starts_with(&format!("{}:", task.epoch)) {
+                faults
+                    .push(format!("{} has epoch {} and lease {}", task.id, task.epoch, task.lease));
+            }
+            if !owners.insert(&task.owner) {
+                faults.push(format!("{} holds two tasks, one is {}", task.owner, task.id));
+            }
+            let holder = self.agents.iter().find(|agent| agent.name == task.owner);
+            let holds = holder.is_some_and(|agent| {
+                (&agent.task, &agent.epoch, &agent.incarnation)
+                    == (&task.id, &task.epoch, &task.incarnation)
+            });
+            if !holds {
+                faults.push(format!(
+                    "{} runs for {}, whose registration is {holder:?}",
+                    task.id, task.owner
+                ));
+            }
+        }
+        if counts != self.counts {
+            faults.push(format!("the counts are {:?} and should be {counts:?}", self.counts));
+        }
+        faults
+    }
+}
+
+/// What a restored Redis knows less.
+#[derive(Clone, Default)]
+pub(crate) struct Ledger {
+    /// Completions that Redis told of, by task and generation.
+    completed: BTreeMap<(String, String), String>,
+    /// Answers to lines of heartbeat files.
+    pub(crate) answers: BTreeMap<String, u32>,
+    sight: Sight,
+}
+
+pub(crate) struct Checks {
+    upstream: Upstream,
+    script: Vec<u8>,
+    last_event: String,
+    events: u64,
+    checker: Checker,
+    pub(crate) ledger: Ledger,
+    found: usize,
+    pub(crate) violations: Vec<String>,
+}
+
+/// What a look shows.
+pub(crate) struct Seen {
+    pub(crate) events: Vec<Event>,
+    pub(crate) tokens: Vec<bool>,
+}
+
+impl Checks {
+    pub(crate) fn new(upstream: &Upstream) -> Self {
+        let script = upstream.ask(&["SCRIPT", "LOAD", LOOK]).bytes();
+        Self {
+            upstream: upstream.clone(),
+            script,
+            last_event: "-".to_owned(),
+            events: 0,
+            checker: Checker::new(),
+            ledger: Ledger::default(),
+            found: 0,
+            violations: Vec::new(),
+        }
+    }
+
+    pub(crate) fn sight(&self) -> &Sight {
+        &self.ledger.sight
+    }
+
+    /// Looks at Redis; takes what lies in the inboxes of `listening`, as their blocking
+    /// reads would.
+    pub(crate) fn look(&mut self, listening: &[String]) -> Seen {
+        let word = |text: &str| text.as_bytes().to_vec();
+        let mut requests: Vec<Words> =
+            vec![vec![word("XRANGE"), word("events"), word(&self.last_event), word("+")]];
+        for agent in listening {
+            requests.push(vec![word("LPOP"), word(&format!("agent:{agent}:inbox"))]);
+        }
+        let mut replies = self.upstream.ask_all(&requests);
+        let tokens = replies.split_off(1).iter().map(|reply| !reply.text().is_empty()).collect();
+        let events: Vec<Event> = replies.remove(0).list().into_iter().map(read_event).collect();
+        if let Some(last) = events.last() {
+            self.last_event = format!("({}", last.id);
+        }
+        for event in &events {
+            self.event(event);
+        }
+        // Not by the name that clients use: it is ours, and as it is.
+        let lines = self.upstream.ask_script(&self.script);
+        let sight = Sight::read(lines);
+        self.compare(&sight);
+        self.ledger.sight = sight;
+        Seen { events, tokens }
+    }
+
+    /// How many events there were so far.
+    pub(crate) fn events(&self) -> u64 {
+        self.events
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.events += 1;
+        self.checker.event(event);
+        match event.kind.as_str() {
+            "task-complete" => {
+                let key = (event.field("task").to_owned(), event.field("generation").to_owned());
+                let epoch = event.field("epoch").to_owned();
+                if let Some(before) = self.ledger.completed.insert(key.clone(), epoch.clone()) {
+                    let (task, generation) = key;
+                    self.violations.push(format!(
+                        "{task} of plan {generation} was completed under {before} and again under {epoch}"
+                    ));
+                }
+            }
+            "directive" => {
+                *self.ledger.answers.entry(event.field("line").to_owned()).or_default() += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn compare(&mut self, sight: &Sight) {
+        self.violations.extend(sight.faults());
+        let before = &self.ledger.sight;
+        for task in &sight.tasks {
+            let was = before.tasks.iter().find(|old| old.id == task.id);
+            let same_plan = was.is_some_and(|was| was.generation == task.generation);
+            if same_plan && was.is_some_and(|was| was.status == "done") && task.status != "done" {
+                self.violations.push(format!("{} was done and is {}", task.id, task.status));
+            }
+        }
+        let found = self.checker.finish(&audit::State::default()).violations;
+        for violation in &found[self.found.min(found.len())..] {
+            self.violations.push(format!("{}: {}", violation.rule, violation.text));
+        }
+        self.found = found.len();
+    }
+
+    /// An agent was told that its completion counts.
+    pub(crate) fn accepted(&mut self, agent: &str, accepted: &Accepted) {
+        let Accepted { task, generation, epoch } = accepted;
+        // A task that a new plan kept is completed under that plan.
+        let told: Vec<&String> = self
+            .ledger
+            .completed
+            .iter()
+            .filter(|((id, _), _)| id == task.as_str())
+            .map(|(_, epoch)| epoch)
+            .collect();
+        if !told.iter().any(|told| **told == epoch.to_string()) {
+            self.violations.push(format!(
+                "{agent} was told that {task} of plan {generation} is done under {epoch}; the events say {told:?}"
+            ));
+        }
+    }
+
+    /// Redis came back as it was at `ledger`.
+    pub(crate) fn restored(&mut self, ledger: &Ledger) {
+        self.checker.restored();
+        self.ledger = ledger.clone();
+        self.last_event = "$".to_owned();
+        let last = self.upstream.ask(&["XREVRANGE", "events", "+", "-", "COUNT", "1"]).list();
+        self.last_event = last
+            .into_iter()
+            .next()
+            .map_or("-".to_owned(), |entry| format!("({}", read_event(entry).id));
+    }
+
+    /// The history against the state.
+    pub(crate) fn finish(&mut self, state: &audit::State) {
+        let found = self.checker.finish(state).violations;
+        for violation in found.iter().skip(self.found) {
+            let task = violation.task.clone().unwrap_or_default();
+            self.violations.push(format!("{}: {task}: {}", violation.rule, violation.text));
+        }
+    }
+}
+
+fn read_event(entry: Reply) -> Event {
+    let mut parts = entry.list();
+    let fields = parts.pop().expect("fields").texts();
+    let id = parts.pop().expect("an id").text();
+    let mut fields: BTreeMap<String, String> =
+        fields.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+    let kind = fields.remove("kind").unwrap_or_default();
+    Event { id, kind, fields }
+}

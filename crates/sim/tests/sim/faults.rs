@@ -1,0 +1,193 @@
+//! What goes wrong, and how often: the seed draws a temper once, and then each fault.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::link::Fault;
+use crate::processes::SpawnFault;
+use crate::world::{Saved, World};
+
+/// How many steps of a simulation are faulty.
+const STEPS: std::ops::Range<u64> = 150..400;
+
+/// How often what happens, each in per mille of the steps.
+struct Temper {
+    link: u32,
+    process: u32,
+    people: u32,
+    clock: u32,
+    restore: u32,
+}
+
+impl Temper {
+    fn draw(random: &mut fastrand::Rng) -> Self {
+        let mut some = |most: u32| if random.bool() { random.u32(0..=most) } else { 0 };
+        let (link, process, people) = (some(100), some(40), some(40));
+        // A clock that was set forward and back, and a Redis that forgot all that was
+        // granted meanwhile: no rule made of these two alone can keep epochs growing.
+        let clock = some(15);
+        let restore = if clock == 0 { some(8) } else { 0 };
+        Self { link, process, people, clock, restore }
+    }
+}
+
+impl World {
+    /// Steps with faults, until the seed has enough of them.
+    pub(crate) async fn be_faulty(&mut self) {
+        let temper = Temper::draw(&mut self.random);
+        let steps = self.random.u64(STEPS);
+        if self.random.bool() {
+            self.start_orchestrator().await;
+            self.follow().await;
+        }
+        while self.steps < steps && self.checks.violations.is_empty() {
+            self.interfere(&temper).await;
+            let due = self.due();
+            if due.is_empty() || self.chance(8) {
+                let most = self.idle().max(Duration::from_millis(10)).as_millis();
+                let most = u64::try_from(most).expect("a short time").min(1_000);
+                let some = self.random.u64(1..=most);
+                self.pass(Duration::from_millis(if due.is_empty() { most } else { some.min(100) }))
+                    .await;
+                continue;
+            }
+            let at = due[self.random.usize(0..due.len())];
+            if self.random.u32(0..1000) < temper.link {
+                let fault = Fault::ALL[self.random.usize(0..Fault::ALL.len())];
+                let after = self.random.u32(0..4);
+                self.lanes[at].link.arm(after, fault);
+            }
+            self.step(at).await;
+        }
+    }
+
+    async fn interfere(&mut self, temper: &Temper) {
+        let mut happens = |per_mille: u32| self.random.u32(0..1000) < per_mille;
+        let (process, people, clock, restore) = (
+            happens(temper.process),
+            happens(temper.people),
+            happens(temper.clock),
+            happens(temper.restore),
+        );
+        let (release, repeat, save) = (happens(100), happens(50), happens(20));
+        if process {
+            self.strike().await;
+        }
+        if people {
+            self.bother();
+        }
+        if clock {
+            let seconds = [3_600, -3_600, 60, -60][self.random.usize(0..4)];
+            self.clock.jump(seconds);
+            self.fault("clock jumped", format!("by {seconds} s"));
+        }
+        if restore && let Some(saved) = self.saved.take() {
+            self.upstream.restore(&saved.content);
+            self.checks.restored(&saved.ledger);
+            self.fault("redis restored", "");
+        }
+        if save && temper.restore > 0 {
+            self.saved = Some(Saved {
+                content: self.upstream.snapshot(),
+                ledger: self.checks.ledger.clone(),
+            });
+            self.tell("redis is saved");
+        }
+        if release {
+            self.release().await;
+        }
+        if repeat && let Some(request) = self.repeats.pop() {
+            self.tell("a request arrives again");
+            self.upstream.exchange(&request);
+            self.follow().await;
+        }
+    }
+
+    /// One held request arrives, or one link is mended.
+    async fn release(&mut self) {
+        let ill: Vec<usize> = (0..self.lanes.len())
+            .filter(|at| self.lanes[*at].link.is_held() || self.lanes[*at].link.is_cut())
+            .collect();
+        if ill.is_empty() {
+            return;
+        }
+        let at = ill[self.random.usize(0..ill.len())];
+        let pid = self.lanes[at].pid;
+        if self.lanes[at].link.is_cut() {
+            self.tell(format!("{pid} is connected again"));
+            for lane in self.lanes.iter().filter(|lane| lane.pid == pid) {
+                lane.link.cut(false);
+            }
+            return;
+        }
+        self.lanes[at].link.release();
+        if !self.frozen.contains_key(&pid) {
+            self.step(at).await;
+        }
+    }
+
+    /// Something happens to a process.
+    async fn strike(&mut self) {
+        let all = self.table.all();
+        let what = self.random.u32(0..10);
+        match what {
+            6 => {
+                let fault = [SpawnFault::TimesOut, SpawnFault::Refused, SpawnFault::DiesAtOnce]
+                    [self.random.usize(0..3)];
+                self.table.fail_spawn(Some(fault));
+                return self.fault("start of a process failed", format!("{fault:?}"));
+            }
+            7 => {
+                self.table.make_stubborn();
+                return self.fault("process ignores SIGTERM", "the next one");
+            }
+            8 => {
+                self.planner.failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                return self.fault("planner failed", "");
+            }
+            9 if self.orchestrators.len() < 3 => {
+                self.fault("second orchestrator", "");
+                self.start_orchestrator().await;
+                return self.follow().await;
+            }
+            _ => {}
+        }
+        if all.is_empty() {
+            return;
+        }
+        let process = all[self.random.usize(0..all.len())].identity;
+        match what {
+            0..=2 => {
+                self.fault("process killed", process.to_string());
+                self.table.end(process.pid);
+                self.follow().await;
+            }
+            3 | 4 => {
+                let time = Duration::from_millis(self.random.u64(10..1_200) * 10);
+                self.fault("process stopped", format!("{process} for {time:?}"));
+                self.frozen.insert(process.pid, Instant::now() + time);
+            }
+            _ => {
+                self.fault("process cut off", process.to_string());
+                for lane in self.lanes.iter().filter(|lane| lane.pid == process.pid) {
+                    lane.link.cut(true);
+                }
+            }
+        }
+    }
+
+    /// Somebody edits a file.
+    fn bother(&mut self) {
+        let heartbeats = self.random.bool();
+        let done = if heartbeats {
+            self.people.direct(&mut self.random)
+        } else {
+            self.people.edit(&mut self.random).to_owned()
+        };
+        let kind =
+            if self.people.is_spoilt() { "control file spoilt" } else { "control file edited" };
+        self.fault(kind, done);
+        self.saved_file(heartbeats);
+    }
+}

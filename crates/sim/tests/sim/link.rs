@@ -1,0 +1,326 @@
+//! The way from one simulated process to Redis. Everything that it asks passes here, one
+//! request at a time, and here is where it goes wrong: at a request that the seed chose.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use store::{Options, RedisUrl, Store};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::resp::{Words, request};
+use crate::upstream::Upstream;
+
+/// What happens at a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// The process dies before the request leaves it.
+    CrashBefore,
+    /// The process dies when Redis has done it.
+    CrashAfter,
+    /// Redis does it, and the connection breaks instead of a reply.
+    CutReply,
+    /// Redis does it, and nobody answers.
+    SwallowReply,
+    /// It arrives only after others went on.
+    Hold,
+    /// It arrives again, later.
+    Repeat,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::CrashBefore,
+        Self::CrashAfter,
+        Self::CutReply,
+        Self::SwallowReply,
+        Self::Hold,
+        Self::Repeat,
+    ];
+}
+
+#[derive(Default)]
+struct State {
+    /// At how many requests from now which fault happens.
+    armed: Option<(u32, Fault)>,
+    /// What has happened and nobody looked at yet.
+    happened: Option<Fault>,
+    /// Requests that are held back.
+    held: bool,
+    /// The last request got no answer, and no other came since.
+    broken: bool,
+    /// Nothing passes.
+    cut: bool,
+    crashed: bool,
+    /// A request that is to arrive again.
+    repeat: Option<Vec<Words>>,
+    /// Whom to tell that nothing goes on here.
+    watcher: Option<Waker>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    upstream: Upstream,
+    released: Notify,
+    severed: Notify,
+}
+
+/// One process's link. Ends with it.
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    number: u64,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.shared.severed.notify_waiters();
+        _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Link {
+    pub(crate) fn new(upstream: &Upstream, folder: &Path, number: u64) -> Self {
+        let path = folder.join(format!("link-{number}"));
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            upstream: upstream.clone(),
+            released: Notify::new(),
+            severed: Notify::new(),
+        });
+        let task = tokio::spawn({
+            let shared = Arc::clone(&shared);
+            async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(serve(Arc::clone(&shared), stream));
+                }
+            }
+        });
+        Self { shared, path, number, task }
+    }
+
+    /// A store that speaks through it.
+    pub(crate) async fn store(&self) -> Store {
+        let url: RedisUrl = format!("unix://{}", self.path.display()).parse().expect("a URL");
+        Store::new(&Options::from(url)).await.expect("a store")
+    }
+
+    /// Different for each.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+
+    /// Lets a fault happen after so many more requests.
+    pub(crate) fn arm(&self, after: u32, fault: Fault) {
+        self.state().armed = Some((after, fault));
+    }
+
+    pub(crate) fn disarm(&self) {
+        self.state().armed = None;
+    }
+
+    /// What happened since this was asked last.
+    pub(crate) fn happened(&self) -> Option<Fault> {
+        self.state().happened.take()
+    }
+
+    pub(crate) fn crashed(&self) -> bool {
+        self.state().crashed
+    }
+
+    /// Whether nothing goes on before time passes or the link is healed. Who is
+    /// told `waker` is told when that becomes so.
+    pub(crate) fn is_stuck(&self, waker: &Waker) -> bool {
+        let mut state = self.state();
+        state.watcher = Some(waker.clone());
+        state.held || state.broken || state.cut || state.crashed
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.state().held
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.state().cut
+    }
+
+    /// What is held back arrives now.
+    pub(crate) fn release(&self) {
+        self.state().held = false;
+        self.shared.released.notify_waiters();
+    }
+
+    /// Nothing passes until it is mended.
+    pub(crate) fn cut(&self, cut: bool) {
+        self.state().cut = cut;
+        if cut {
+            self.shared.severed.notify_waiters();
+        }
+    }
+
+    /// A request that is to arrive again, once.
+    pub(crate) fn repeat(&self) -> Option<Vec<Words>> {
+        self.state().repeat.take()
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        change(&mut state);
+        if let Some(watcher) = state.watcher.take() {
+            watcher.wake();
+        }
+    }
+
+    /// The fault that happens at this request, if one does.
+    fn next_fault(&self) -> Option<Fault> {
+        let mut state = self.state();
+        let (after, fault) = state.armed?;
+        state.armed = after.checked_sub(1).map(|after| (after, fault));
+        if state.armed.is_some() {
+            return None;
+        }
+        state.happened = Some(fault);
+        Some(fault)
+    }
+}
+
+async fn serve(shared: Arc<Shared>, mut stream: UnixStream) {
+    let mut buffer = Vec::new();
+    loop {
+        if shared.state().cut {
+            shared.stop(|state| state.broken = true);
+            return;
+        }
+        while let Some(burst) = take_burst(&mut buffer) {
+            if shared.state().held {
+                hold(&shared).await;
+            }
+            let Some(reply) = handle(&shared, burst).await else { return };
+            if stream.write_all(&reply).await.is_err() {
+                return;
+            }
+        }
+        let severed = shared.severed.notified();
+        tokio::select! {
+            biased;
+            () = severed => {
+                shared.stop(|state| state.broken = true);
+                return;
+            }
+            read = stream.read_buf(&mut buffer) => {
+                if !read.is_ok_and(|read| read > 0) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// All requests that are there: a pipeline is one piece.
+fn take_burst(buffer: &mut Vec<u8>) -> Option<Vec<Words>> {
+    let mut burst = Vec::new();
+    let mut at = 0;
+    while let Some((words, length)) = request(&buffer[at..]).filter(|_| at < buffer.len()) {
+        burst.push(words);
+        at += length;
+    }
+    // Half of a transaction waits for the rest.
+    let opened = burst.iter().filter(|words| words[0] == b"MULTI").count();
+    let closed = burst.iter().filter(|words| words[0] == b"EXEC").count();
+    if burst.is_empty() || opened > closed {
+        return None;
+    }
+    buffer.drain(..at);
+    Some(burst)
+}
+
+async fn hold(shared: &Shared) {
+    loop {
+        let released = shared.released.notified();
+        if !shared.state().held {
+            return;
+        }
+        released.await;
+    }
+}
+
+/// Does what is asked; `None` where the connection ends instead of a reply.
+async fn handle(shared: &Shared, burst: Vec<Words>) -> Option<Vec<u8>> {
+    if let Some(reply) = aside(shared, &burst) {
+        return Some(reply);
+    }
+    shared.state().broken = false;
+    let fault = shared.next_fault();
+    match fault {
+        Some(Fault::CrashBefore) => {
+            shared.stop(|state| state.crashed = true);
+            return None;
+        }
+        Some(Fault::Hold) => {
+            shared.stop(|state| state.held = true);
+            hold(shared).await;
+        }
+        Some(Fault::Repeat) => shared.state().repeat = Some(burst.clone()),
+        Some(Fault::CrashAfter | Fault::CutReply | Fault::SwallowReply) | None => {}
+    }
+    let reply = shared.upstream.exchange(&burst).concat();
+    match fault {
+        Some(Fault::CrashAfter) => {
+            shared.stop(|state| state.crashed = true);
+            None
+        }
+        Some(Fault::CutReply) => {
+            shared.stop(|state| state.broken = true);
+            None
+        }
+        Some(Fault::SwallowReply) => {
+            shared.stop(|state| state.broken = true);
+            std::future::pending().await
+        }
+        Some(Fault::CrashBefore | Fault::Hold | Fault::Repeat) | None => Some(reply),
+    }
+}
+
+/// The answer to what is no matter of the simulation: the client's greeting, and the
+/// loading of scripts, which happens once per worker and not once per seed.
+fn aside(shared: &Shared, burst: &[Words]) -> Option<Vec<u8>> {
+    let mut reply = Vec::new();
+    for words in burst {
+        match words.as_slice() {
+            [verb, ..] if verb == b"CLIENT" => reply.extend_from_slice(b"+OK\r\n"),
+            [verb, sha, ..] if verb == b"EVALSHA" && !shared.upstream.knows(sha) => {
+                let text = b"-NOSCRIPT no such script\r\n";
+                reply.extend_from_slice(text);
+            }
+            [verb, load, text] if verb == b"SCRIPT" && load == b"LOAD" => {
+                let sha = sha1(text);
+                shared.upstream.load(sha.as_bytes(), text);
+                reply.extend(format!("+{sha}\r\n").into_bytes());
+            }
+            _ => return None,
+        }
+    }
+    Some(reply)
+}
+
+/// By which name clients call a script.
+fn sha1(text: &[u8]) -> String {
+    let text = std::str::from_utf8(text).expect("a script");
+    redis::Script::new(text).get_hash().to_owned()
+}

@@ -1,0 +1,161 @@
+//! The one Redis of a worker, spoken to by one blocking connection: what all links
+//! send arrives there one after the other, in the order that the seed chose.
+//!
+//! Two things that Redis would take from outside come from the simulation: the scripts'
+//! time, which stands in a key, and which member of a set `SPOP` takes. Both are
+//! replaced in a script's text as it is loaded.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use testkit::RedisServer;
+
+use crate::resp::{Reply, Words, encode, reply_length};
+
+/// Where the scripts' time stands, in microseconds since the epoch.
+const NOW: &str = "sim:now";
+/// How often a random member was taken of a set.
+const PICKS: &str = "sim:picks";
+
+/// What is replaced in every script, by what.
+const REPLACED: [(&str, &str); 2] = [
+    (
+        "local function clock(given)",
+        "local function spop(key)\n  local all = call('SMEMBERS', key)\n  table.sort(all)\n  \
+         if #all == 0 then return false end\n  \
+         local one = all[call('INCR', 'sim:picks') % #all + 1]\n  \
+         call('SREM', key, one)\n  return one\nend\n\
+         local function clock(given)\n  do return tonumber(call('GET', 'sim:now')) end",
+    ),
+    ("call('SPOP', ", "spop("),
+];
+
+struct Connection {
+    stream: UnixStream,
+    /// Scripts by the name that clients know them by, and the one they have here.
+    scripts: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+/// A handle on the connection. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Upstream(Arc<Mutex<Connection>>);
+
+impl Upstream {
+    pub(crate) fn new(server: &RedisServer) -> Self {
+        let url = server.url();
+        let path = url.strip_prefix("unix://").expect("a server with a unix socket");
+        let stream = UnixStream::connect(path).expect("a Redis that answers");
+        Self(Arc::new(Mutex::new(Connection { stream, scripts: HashMap::new() })))
+    }
+
+    /// Sends requests in one piece and gives their replies.
+    pub(crate) fn exchange(&self, requests: &[Words]) -> Vec<Vec<u8>> {
+        let mut this = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = Vec::new();
+        for words in requests {
+            match words.as_slice() {
+                [verb, sha, rest @ ..] if verb == b"EVALSHA" => {
+                    let known = this.scripts.get(sha).expect("a script that is loaded");
+                    let mut words = vec![verb.clone(), known.clone()];
+                    words.extend_from_slice(rest);
+                    bytes.extend(encode(&words));
+                }
+                words => bytes.extend(encode(words)),
+            }
+        }
+        this.send(&bytes, requests.len())
+    }
+
+    /// Loads a script that clients call `sha`.
+    pub(crate) fn load(&self, sha: &[u8], text: &[u8]) {
+        let mut text = String::from_utf8(text.to_vec()).expect("a script");
+        for (from, to) in REPLACED {
+            assert!(text.contains(from), "a script without `{from}`: mend the simulator");
+            text = text.replace(from, to);
+        }
+        let mut this = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let reply = this.send(&encode(&["SCRIPT", "LOAD", &text]), 1).remove(0);
+        this.scripts.insert(sha.to_vec(), Reply::read(&reply).bytes());
+    }
+
+    /// Whether clients may call `sha`.
+    pub(crate) fn knows(&self, sha: &[u8]) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).scripts.contains_key(sha)
+    }
+
+    /// One command of the simulator's own.
+    pub(crate) fn ask<W: AsRef<[u8]>>(&self, words: &[W]) -> Reply {
+        let words = words.iter().map(|word| word.as_ref().to_vec()).collect();
+        Reply::read(&self.exchange(&[words]).remove(0))
+    }
+
+    /// Several at once.
+    pub(crate) fn ask_all(&self, requests: &[Words]) -> Vec<Reply> {
+        self.exchange(requests).iter().map(|reply| Reply::read(reply)).collect()
+    }
+
+    /// Runs a script of the simulator's own.
+    pub(crate) fn ask_script(&self, sha: &[u8]) -> Vec<String> {
+        let mut this = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let words = [b"EVALSHA".as_slice(), sha, b"0"];
+        Reply::read(&this.send(&encode(&words), 1).remove(0)).texts()
+    }
+
+    /// Sets the scripts' clock.
+    pub(crate) fn set_time(&self, micros: u64) {
+        self.ask(&["SET", NOW, &micros.to_string()]);
+    }
+
+    /// Everything that is stored but the simulator's own keys, to be put back.
+    pub(crate) fn snapshot(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let own = [NOW.as_bytes(), PICKS.as_bytes()];
+        let mut keys: Vec<Vec<u8>> =
+            self.ask(&["KEYS", "*"]).list().into_iter().map(Reply::bytes).collect();
+        keys.retain(|key| !own.contains(&key.as_slice()));
+        keys.sort();
+        let dumps: Vec<Words> =
+            keys.iter().map(|key| vec![b"DUMP".to_vec(), key.clone()]).collect();
+        keys.into_iter().zip(self.ask_all(&dumps).into_iter().map(Reply::bytes)).collect()
+    }
+
+    pub(crate) fn restore(&self, snapshot: &[(Vec<u8>, Vec<u8>)]) {
+        let time = self.ask(&["GET", NOW]).text();
+        let picks = self.ask(&["GET", PICKS]).text();
+        self.ask(&["FLUSHALL"]);
+        self.ask(&["SET", NOW, &time]);
+        self.ask(&["SET", PICKS, if picks.is_empty() { "0" } else { &picks }]);
+        let restores: Vec<Words> = snapshot
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(key, value)| {
+                vec![b"RESTORE".to_vec(), key.clone(), b"0".to_vec(), value.clone()]
+            })
+            .collect();
+        self.ask_all(&restores);
+    }
+}
+
+impl Connection {
+    fn send(&mut self, bytes: &[u8], replies: usize) -> Vec<Vec<u8>> {
+        self.stream.write_all(bytes).expect("a Redis that reads");
+        let mut buffer = Vec::new();
+        let mut chunk = [0; 65_536];
+        let mut found = Vec::new();
+        let mut from = 0;
+        while found.len() < replies {
+            if let Some(length) =
+                (from < buffer.len()).then(|| reply_length(&buffer[from..])).flatten()
+            {
+                found.push(buffer[from..from + length].to_vec());
+                from += length;
+                continue;
+            }
+            let read = self.stream.read(&mut chunk).expect("a Redis that answers");
+            assert!(read > 0, "Redis closed the connection");
+            buffer.extend_from_slice(&chunk[..read]);
+        }
+        found
+    }
+}
