@@ -26,8 +26,10 @@ use crate::declared::{self, Source};
 use crate::election::Election;
 use crate::planner::{self, Planner};
 use crate::publish::{Problems, publish};
+use crate::recorder::record;
 use crate::settings::Orchestrator;
 use crate::systemg::{SPAWN_LIMIT, Systemg};
+use crate::telemetry::Export;
 use crate::wakes::{Wakers, follow_events, follow_files};
 use crate::{host, paths};
 
@@ -48,7 +50,10 @@ const TERM_END_LIMIT: Duration = Duration::from_millis(200);
 const LAST_GRACE: Duration = Duration::from_millis(500);
 
 /// Runs the orchestrator until it is told to end.
-pub(crate) async fn orchestrate(settings: Orchestrator) -> anyhow::Result<()> {
+pub(crate) async fn orchestrate(
+    settings: Orchestrator,
+    export: Option<Export>,
+) -> anyhow::Result<()> {
     let cancel = cancelled_by_signals()?;
     let store = Store::new(&settings.common.redis).await?;
     tokio::select! {
@@ -67,7 +72,7 @@ pub(crate) async fn orchestrate(settings: Orchestrator) -> anyhow::Result<()> {
     let election = Election::new(store.clone(), this, &host, &settings.controllers);
     // Now: once the file is replaced by a newer build, its path is no longer told.
     let program = std::env::current_exe().context("finding our own program")?;
-    let fleet = Fleet { store, settings, source, id: fleet, host, program };
+    let fleet = Fleet { store, settings, source, id: fleet, host, program, export };
     while let Some(epoch) = election.win(&cancel).await {
         fleet.look_for_lost_data().await?;
         let term = cancel.child_token();
@@ -170,6 +175,8 @@ struct Fleet {
     host: String,
     /// What agents are started with.
     program: PathBuf,
+    /// Where traces go, if anywhere.
+    export: Option<Export>,
 }
 
 impl Fleet {
@@ -252,6 +259,10 @@ impl Fleet {
             }
         }
         parts.spawn(follow_events(self.store.clone(), wakers.clone(), term.clone()));
+        // One process tells of all: the one that leads the goals.
+        if let Some(export) = self.export.clone().filter(|_| wakers.dag.is_some()) {
+            parts.spawn(record(self.store.clone(), export, term.clone()));
+        }
         parts.spawn(follow_files(self.source.declared.clone(), wakers, term.clone()));
         parts.spawn(publish(
             self.store.clone(),

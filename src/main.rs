@@ -16,6 +16,7 @@ mod llm;
 mod paths;
 mod planner;
 mod publish;
+mod recorder;
 mod report;
 mod settings;
 mod systemg;

@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use args::Globals;
+pub(crate) use connect::variable;
 pub(crate) use output::{Exit, Failure, wants_color};
 pub(crate) use text::safe;
 

@@ -365,7 +365,7 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> 
         Settings::Orchestrator(settings) => (&settings.common, None),
         Settings::Agent(settings) => (&settings.common, Some(&settings.name)),
     };
-    telemetry::init(common.log, agent);
+    let telemetry = telemetry::init(common.log, agent);
     let in_arguments = globals.redis_url.is_some() && common.redis.url.has_secret();
     if in_arguments {
         tracing::warn!(
@@ -373,11 +373,14 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> 
             "The Redis password shows in ps: use --redis-url-file or REDIS_URL"
         );
     }
-    match settings {
-        Settings::Orchestrator(settings) => crate::compose::orchestrate(settings).await?,
-        Settings::Agent(settings) => crate::worker::work(settings).await?,
-    }
-    Ok(Exit::Done)
+    let ended = match settings {
+        Settings::Orchestrator(settings) => {
+            crate::compose::orchestrate(settings, telemetry.export()).await
+        }
+        Settings::Agent(settings) => crate::worker::work(settings).await,
+    };
+    telemetry.end().await;
+    ended.map(|()| Exit::Done)
 }
 
 #[cfg(test)]

@@ -17,8 +17,10 @@ use store::agent::Incarnation;
 use store::llm::{Begin, Begun, Caller, End, LimitHit, Recorded, Spent};
 use store::{Lead, Store};
 use tokio::time::{Instant, sleep};
+use tracing::Instrument as _;
 
 use super::launch::Launcher;
+use crate::telemetry::spans;
 
 /// The longest wait for a slot's wake before it is asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
@@ -87,6 +89,7 @@ impl Gate {
             id: uuid::Uuid::new_v4().to_string(),
             began: Instant::now(),
             stage: Stage::Waiting,
+            span: tracing::Span::none(),
         };
         let left = match open.enter(launcher).await {
             Ok(left) => left,
@@ -98,16 +101,20 @@ impl Gate {
         };
         open.stage = Stage::Granted;
         open.began = Instant::now();
+        open.span = open.span();
         let budget = [request.budget_micros, left].into_iter().flatten().min();
         let request = Request { budget_micros: budget, ..request.clone() };
-        let result = tokio::select! {
-            biased;
-            result = providers::call(&*self.provider, launcher, &request) => result,
-            () = open.keep() => Err(Failure::new(
-                FailureKind::Cancelled,
-                "the slot of this call was lost, so the call was ended",
-            )),
+        let called = async {
+            tokio::select! {
+                biased;
+                result = providers::call(&*self.provider, launcher, &request) => result,
+                () = open.keep() => Err(Failure::new(
+                    FailureKind::Cancelled,
+                    "the slot of this call was lost, so the call was ended",
+                )),
+            }
         };
+        let result = called.instrument(open.span.clone()).await;
         open.close(&result).await;
         result
     }
@@ -133,6 +140,7 @@ struct Open<'a> {
     id: String,
     began: Instant,
     stage: Stage,
+    span: tracing::Span,
 }
 
 /// How far a call has come.
@@ -147,6 +155,19 @@ enum Stage {
 }
 
 impl Open<'_> {
+    /// The planner's calls are part of the goal's trace, which tells of them.
+    fn span(&self) -> tracing::Span {
+        match self.errand.party {
+            Party::Planner { .. } => tracing::Span::none(),
+            Party::Agent { .. } => spans::chat(
+                self.gate.provider.name(),
+                self.request.step.as_str(),
+                self.request.model.as_deref(),
+                &self.errand.prompt,
+            ),
+        }
+    }
+
     /// Waits for a slot. What is left of the budget, if there is one.
     async fn enter(&self, launcher: &Launcher) -> Result<Option<u64>, Failure> {
         let Self { gate, errand, request, id, .. } = self;
@@ -255,6 +276,14 @@ impl Open<'_> {
             }
             Ok(_) | Err(_) => None,
         };
+        let call = spans::Call {
+            model: model.as_deref(),
+            outcome,
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            cost_micros: usage.cost_micros,
+        };
+        spans::chat_ended(&self.span, &call);
         Recording {
             gate: self.gate.clone(),
             errand: self.errand.clone(),

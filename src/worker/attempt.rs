@@ -16,6 +16,7 @@ use store::agent::Incarnation;
 use store::task::{DetourKind, Grant};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::evidence::{self, Artifact};
 use super::mind::Mind;
@@ -97,6 +98,32 @@ impl Finished {
     pub(super) fn held(reason: impl Into<String>) -> Self {
         Self::Held { reason: reason.into(), lacks: None }
     }
+
+    /// The end in a word, for traces.
+    pub(super) const fn word(&self) -> &'static str {
+        match self {
+            Self::Done { .. } => "done",
+            Self::Failed { .. } => "failed",
+            Self::Detour(_) => "detour",
+            Self::Held { .. } => "held",
+            Self::Parked { .. } => "parked",
+            Self::Stopped => "stopped",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// What went wrong, where something did.
+    pub(super) fn error(&self) -> Option<&str> {
+        match self {
+            Self::Failed { error, .. } => Some(error),
+            Self::Detour(back) => Some(&back.error),
+            Self::Done { .. }
+            | Self::Held { .. }
+            | Self::Parked { .. }
+            | Self::Stopped
+            | Self::Lost => None,
+        }
+    }
 }
 
 /// Where and as what an attempt runs.
@@ -129,13 +156,13 @@ impl Attempt<'_> {
             Err(end) => return end,
         };
         let done = match (&self.grant.spec.run, self.mind) {
-            (Some(block), _) => self.run_block(&folder, block).await,
+            (Some(block), _) => self.run_block(&folder, block).instrument(part("block")).await,
             (None, Some(mind)) => match Stage::of(&self.grant.spec) {
                 Some(Stage::Qa) => return self.review(mind, &folder).await,
                 Some(Stage::Integrate) | None => self.think(mind, &folder).await,
             },
             (None, None) => match offline::block(&self.grant.spec) {
-                Ok(block) => self.run_block(&folder, block).await,
+                Ok(block) => self.run_block(&folder, block).instrument(part("block")).await,
                 Err(refused) => {
                     return Finished::Failed { error: refused.to_string(), permanent: true };
                 }
@@ -145,7 +172,7 @@ impl Attempt<'_> {
             Ok(work) => work,
             Err(end) => return end,
         };
-        match self.evidence(&folder).await {
+        match self.evidence(&folder).instrument(part("verify")).await {
             Ok(artifacts) => self.conclude(work, &artifacts, &folder).await,
             Err(end) => end,
         }
@@ -191,7 +218,8 @@ impl Attempt<'_> {
                 format!("done in {:.1} s{made}", took.as_secs_f64())
             }
             (Work::Thought(answer), Some(mind)) => {
-                match self.summarise(mind, &answer, &names, folder).await {
+                let summary = self.summarise(mind, &answer, &names, folder);
+                match summary.instrument(part("summarise")).await {
                     Ok(summary) => summary,
                     Err(end) => return end,
                 }
@@ -306,6 +334,11 @@ fn unusable(what: &str, error: &io::Error) -> Finished {
         return Finished::Held { reason, lacks: Some(Lack::Room) };
     }
     Finished::failed(reason)
+}
+
+/// The span of one step of the attempt.
+fn part(name: &'static str) -> tracing::Span {
+    tracing::info_span!(target: "trace", "step", otel.name = name)
 }
 
 /// The end of an output, at a character's border.

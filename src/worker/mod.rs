@@ -35,6 +35,7 @@ use store::agent::{Beat, Incarnation, Registration};
 use store::task::{Claim, Grant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use self::attempt::{Attempt, Finished, Lack};
 use self::begun::Begun;
@@ -42,6 +43,7 @@ use self::link::{Leaving, Link};
 use self::memory::Memory;
 use self::mind::Mind;
 use crate::settings::Agent;
+use crate::telemetry::spans;
 
 /// Wait between tries to report a result while Redis is away.
 const REPORT_AGAIN: Duration = Duration::from_millis(250);
@@ -193,13 +195,19 @@ impl Worker {
             stopped: self.link.stopped(),
             began: Instant::now(),
         };
-        let finished = tokio::select! {
-            biased;
-            // Dropping the attempt kills whatever it runs.
-            () = lost.cancelled() => Finished::Lost,
-            finished = attempt.run() => finished,
+        let span = spans::execute(&self.settings.fleet, &agent, &grant);
+        let finished = async {
+            tokio::select! {
+                biased;
+                // Dropping the attempt kills whatever it runs.
+                () = lost.cancelled() => Finished::Lost,
+                finished = attempt.run() => finished,
+            }
         };
+        let finished = finished.instrument(span.clone()).await;
         let next = self.report(&grant, &finished).await;
+        spans::ended(&span, finished.word(), finished.error());
+        drop(span);
         self.link.end();
         self.memory.push(&task, &finished);
         self.save_memory().await;

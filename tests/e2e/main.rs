@@ -22,4 +22,5 @@ mod sharing;
 mod shutdown;
 mod standby;
 mod support;
+mod tracing;
 mod walkthrough;

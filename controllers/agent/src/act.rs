@@ -7,6 +7,7 @@ use model::agent::Phase;
 use process::{Identity, Signal};
 use store::agent::{Agent, Incarnation};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::memory::Wait;
 use crate::plan::{Action, Plan, Reason, Request, waiting};
@@ -25,16 +26,24 @@ impl<S: supervisor::Supervisor, P: Processes> Reconciler<S, P> {
     pub(crate) async fn carry_out(&self, record: &Agent, plan: &Plan) -> Result<Done, Error> {
         let name = &record.name;
         let mut phase = plan.phase;
+        if !plan.actions.is_empty() {
+            reconcile::note_plan(plan);
+        }
         for action in &plan.actions {
             tracing::debug!(target: "orchestrator", agent = %name, %action, "Acting");
-            match action {
-                Action::Clear(incarnation) => self.clear(name, *incarnation).await?,
-                Action::Bury(incarnation, why) => self.bury(name, *incarnation, why).await?,
-                Action::Ask(process, request, why) => {
-                    self.ask(name, process, *request, *why).await?;
+            let span = reconcile::action(word(action));
+            let act = async {
+                match action {
+                    Action::Clear(incarnation) => self.clear(name, *incarnation).await?,
+                    Action::Bury(incarnation, why) => self.bury(name, *incarnation, why).await?,
+                    Action::Ask(process, request, why) => {
+                        self.ask(name, process, *request, *why).await?;
+                    }
+                    Action::Spawn => phase = self.spawn(name).await?.unwrap_or(phase),
                 }
-                Action::Spawn => phase = self.spawn(name).await?.unwrap_or(phase),
-            }
+                Ok::<(), Error>(())
+            };
+            act.instrument(span).await?;
         }
         let noted = self.note(record, phase).await?;
         Ok(Done { acted: noted || !plan.actions.is_empty(), phase })
@@ -167,6 +176,18 @@ impl<S: supervisor::Supervisor, P: Processes> Reconciler<S, P> {
             memory.reported(&told, &wait);
         }
         Ok(true)
+    }
+}
+
+/// What is done, for traces.
+const fn word(action: &Action) -> &'static str {
+    match action {
+        Action::Clear(_) => "clear",
+        Action::Bury(..) => "bury",
+        Action::Spawn => "spawn",
+        Action::Ask(_, Request::Retire, _) => "retire",
+        Action::Ask(_, Request::Terminate, _) => "terminate",
+        Action::Ask(_, Request::Kill, _) => "kill",
     }
 }
 

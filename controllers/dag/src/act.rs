@@ -11,6 +11,7 @@ use reconcile::{Backoff, Outcome};
 use store::dag::Difference;
 use store::goal::Planning;
 use store::task::Task;
+use tracing::Instrument as _;
 
 use crate::plan::{self, NEVER_MS, Plan, Snapshot, Step, Target};
 use crate::planner::Planner;
@@ -34,34 +35,40 @@ impl<P: Planner> Goals<P> {
     ) -> Result<Outcome, Error> {
         let mut outcome = Outcome { acted: false, again_after: plan.again_after };
         for step in plan.steps {
-            let done = match step {
-                Step::Note(fields) => self.note(id, seen, &fields).await?,
-                Step::Start(target) => self.start(id, target),
-                Step::Stop => {
-                    self.memory.of(id, |notes| notes.work.as_mut().map(Work::stop));
-                    Outcome::acted()
-                }
-                Step::Discard => {
-                    self.memory.of(id, |notes| notes.work = None);
-                    Outcome::acted()
-                }
-                Step::Accept { target, settle } => self.accept(id, seen, &target, settle).await?,
-                Step::Record { target, attempts, error, give_up } => {
-                    self.record(id, &target, attempts, &error, give_up).await?
-                }
-                Step::Hold { target, attempts, message, until_ms } => {
-                    self.wait(id, seen, &target, attempts, &message, until_ms).await?
-                }
-                Step::Settle(target) => {
-                    self.settle(id, &target).await?;
-                    Outcome::acted()
-                }
-                Step::Repair(why) => self.repair(id, seen, why).await?,
-                Step::Promote => self.promote(id).await?,
-                Step::RollUp { generation, counts } => {
-                    self.roll_up(id, generation, &counts).await?
-                }
+            let span = reconcile::action(step.word());
+            let step = async {
+                Ok::<Outcome, Error>(match step {
+                    Step::Note(fields) => self.note(id, seen, &fields).await?,
+                    Step::Start(target) => self.start(id, target),
+                    Step::Stop => {
+                        self.memory.of(id, |notes| notes.work.as_mut().map(Work::stop));
+                        Outcome::acted()
+                    }
+                    Step::Discard => {
+                        self.memory.of(id, |notes| notes.work = None);
+                        Outcome::acted()
+                    }
+                    Step::Accept { target, settle } => {
+                        self.accept(id, seen, &target, settle).await?
+                    }
+                    Step::Record { target, attempts, error, give_up } => {
+                        self.record(id, &target, attempts, &error, give_up).await?
+                    }
+                    Step::Hold { target, attempts, message, until_ms } => {
+                        self.wait(id, seen, &target, attempts, &message, until_ms).await?
+                    }
+                    Step::Settle(target) => {
+                        self.settle(id, &target).await?;
+                        Outcome::acted()
+                    }
+                    Step::Repair(why) => self.repair(id, seen, why).await?,
+                    Step::Promote => self.promote(id).await?,
+                    Step::RollUp { generation, counts } => {
+                        self.roll_up(id, generation, &counts).await?
+                    }
+                })
             };
+            let done = step.instrument(span).await?;
             outcome.acted |= done.acted;
             outcome = done.again_after.map_or(outcome, |delay| outcome.again_after(delay));
         }

@@ -190,6 +190,8 @@ impl<P: Planner> Reconciler for Goals<P> {
         let plan = plan::decide(&seen);
         if !plan.steps.is_empty() {
             tracing::debug!(goal = %id, %plan, "decided");
+            let words: Vec<&str> = plan.steps.iter().map(plan::Step::word).collect();
+            reconcile::note_plan(&words.join("; "));
         }
         self.act(id, &seen, plan).await
     }

@@ -140,6 +140,25 @@ pub(crate) enum Step {
     RollUp { generation: u64, counts: Counts },
 }
 
+impl Step {
+    /// What it does, for traces: texts of people are no part of it.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::Note(_) => "note",
+            Self::Start(_) => "start planning",
+            Self::Stop => "stop planning",
+            Self::Discard => "discard",
+            Self::Accept { .. } => "accept",
+            Self::Record { .. } => "record failure",
+            Self::Hold { .. } => "hold",
+            Self::Settle(_) => "settle",
+            Self::Repair(_) => "repair",
+            Self::Promote => "promote",
+            Self::RollUp { .. } => "roll up",
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

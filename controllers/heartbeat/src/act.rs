@@ -5,6 +5,7 @@ use model::AgentName;
 use reconcile::Outcome;
 use store::directive::{Action, Consumed, Outcome as Applied, Seen, Step};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::ack::Ack;
 use crate::plan::{Heartbeat, LINES_PER_PASS, Lines, Plan, Snapshot};
@@ -32,7 +33,10 @@ impl Reconciler {
                 Lines::Leave => {}
                 Lines::Settle { look_again } => outcome = outcome.again_after(*look_again),
                 Lines::Apply { added, look_again } => {
-                    let worked = self.apply(plan.agent, heartbeat, added).await?;
+                    reconcile::note_plan(plan);
+                    let span = reconcile::action("apply");
+                    let apply = self.apply(plan.agent, heartbeat, added);
+                    let worked = apply.instrument(span).await?;
                     outcome.acted |= worked.steps > 0;
                     let more = (!worked.all).then_some(std::time::Duration::ZERO);
                     let again = more.into_iter().chain(*look_again);

@@ -3,6 +3,7 @@
 use model::TaskId;
 use reconcile::Outcome;
 use store::lease::Reaped;
+use tracing::Instrument as _;
 
 use crate::Reconciler;
 use crate::plan::Plan;
@@ -20,7 +21,9 @@ impl Reconciler {
             }
             Plan::Reap { seen, reason, .. } => (seen, reason),
         };
-        let reaped = self.store.reap(&self.lead, task, seen.pulse, reason).await?;
+        reconcile::note_plan(plan);
+        let reap = self.store.reap(&self.lead, task, seen.pulse, reason);
+        let reaped = reap.instrument(reconcile::action("reap")).await?;
         // Whatever is seen of this task next is another lease, or another beat.
         self.pulses().forget(task);
         match reaped {

@@ -1,6 +1,7 @@
 //! Runs passes: the doing. What runs next, the [`queue`](crate::queue) decides.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
@@ -230,7 +231,11 @@ async fn pass<R: Reconciler>(taken: Taken<R>, trigger: Trigger, links: Vec<Span>
         controller = taken.context.name(),
         key = %taken.key,
         trigger = trigger.as_str(),
+        otel.status_code = field::Empty,
+        otel.status_description = field::Empty,
+        plan = field::Empty,
         outcome = field::Empty,
+        next_in_ms = field::Empty,
     );
     for link in &links {
         span.follows_from(link);
@@ -249,9 +254,16 @@ async fn pass<R: Reconciler>(taken: Taken<R>, trigger: Trigger, links: Vec<Span>
     }
 }
 
+fn note_next(span: &Span, after: Option<Duration>) {
+    if let Some(after) = after {
+        span.record("next_in_ms", u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    }
+}
+
 fn succeeded<R: Reconciler>(taken: Taken<R>, outcome: Outcome, span: &Span) {
     let Outcome { acted, again_after } = outcome;
     span.record("outcome", if acted { "acted" } else { "unchanged" });
+    note_next(span, again_after);
     let stats = taken.context.stats.clone();
     let recovered = taken.settle(|queue, key| queue.succeeded(key, again_after, Instant::now()));
     if let Some(failures) = recovered {
@@ -267,9 +279,12 @@ fn failed<R: Reconciler>(taken: Taken<R>, failure: &Failure, span: &Span) {
         Failure::TimedOut(_) => "timed out",
     };
     span.record("outcome", outcome);
+    span.record("otel.status_code", "ERROR");
     let (stats, key, error) = (taken.context.stats.clone(), taken.key.to_string(), failure.text());
+    span.record("otel.status_description", error.as_str());
     let setback = taken.settle(|queue, key| queue.failed(key, &error, Instant::now()));
     if let Some(Setback { news, failures, retry_in }) = setback {
+        note_next(span, Some(retry_in));
         if news {
             tracing::warn!(error, failures, ?retry_in, "reconcile failed");
         } else {

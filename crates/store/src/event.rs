@@ -90,6 +90,29 @@ impl Store {
     }
 }
 
+/// How far traces were sent.
+impl Store {
+    /// The last event that is told in traces; none where none was ever sent.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn traced(&self) -> Result<Option<Position>, Error> {
+        let place: Option<String> =
+            self.ask("read how far traces were sent", cmd("GET").arg(keys::TRACED)).await?;
+        Ok(place.map(Position))
+    }
+
+    /// Remembers the last event that is told in traces.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn set_traced(&self, position: &Position) -> Result<(), Error> {
+        let mut command = cmd("SET");
+        command.arg(keys::TRACED).arg(&position.0);
+        self.ask("remember how far traces were sent", &command).await
+    }
+}
+
 /// Reading what is kept of the stream from its beginning.
 impl Store {
     /// The events after `after` up to and with `until`, oldest first, at most `count`:

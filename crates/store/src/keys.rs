@@ -17,6 +17,8 @@ pub const ALERTS: &str = "alerts";
 pub const LEADER: &str = "orchestrator:leader";
 /// String: what tells this project's processes from another's.
 pub const FLEET: &str = "orchestrator:fleet";
+/// Up to which event traces were sent.
+pub const TRACED: &str = "orchestrator:traced";
 /// Hash of what each controller last reported: controller to JSON.
 pub const CONTROLLERS: &str = "orchestrator:controllers";
 /// String: the present problems of the control files, as JSON.

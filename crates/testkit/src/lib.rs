@@ -17,6 +17,7 @@
 
 mod llm;
 mod llm_clis;
+mod otlp;
 mod proxy;
 mod redis_server;
 mod sysg;
@@ -25,6 +26,7 @@ mod wait;
 
 pub use llm::{Api, Call, LlmServer, Say, Usage};
 pub use llm_clis::{claude_history, installed};
+pub use otlp::{OtlpSink, OtlpSpan};
 pub use proxy::{FaultProxy, Mode};
 pub use redis_server::{Options, RedisServer, free_port};
 pub use sysg::{Ran, SysgProject, sysg_path};

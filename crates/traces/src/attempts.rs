@@ -67,7 +67,10 @@ impl Attempts {
         match event.kind.as_str() {
             "task-claim" => self.claimed(event, now),
             "llm-call" => self.called(event),
-            "task-remove" => _ = self.tasks.remove(task),
+            "task-remove" => {
+                self.tasks.remove(task);
+                self.waits_for.remove(task);
+            }
             kind if kind.starts_with("task-") => self.moved(event, now, over),
             _ => {}
         }
@@ -85,8 +88,7 @@ impl Attempts {
         let accepted = self.accepted.get(&plan).copied();
         let track = self.tasks.entry(task.to_owned()).or_default();
         let since = track.ready_since.take().or(accepted).unwrap_or(now).min(now);
-        let service = Service::Agent(event.field("agent").to_owned());
-        let mut attempt = Span::root(place, "attempt", service, since)
+        let mut attempt = Span::root(place, "attempt", Service::Orchestrator, since)
             .with("orch.goal", event.field("goal"))
             .with("orch.task", task)
             .with_number("orch.attempt", event.field("attempt"))
@@ -98,7 +100,8 @@ impl Attempts {
         let lost = track.lost.take().map(|to| Link { to, kind: "recovery" });
         attempt.links = [goal].into_iter().chain(lost).chain(done).collect();
         let wait = attempt.part("wait", "wait", since).ended(now, Status::Unset);
-        let execute = attempt.part("execute", "execute", now);
+        let mut execute = attempt.part("execute", "execute", now);
+        execute.service = Service::Agent(event.field("agent").to_owned());
         track.running = Some(Running { attempt, execute, parts: vec![wait] });
     }
 

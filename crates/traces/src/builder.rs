@@ -1,7 +1,5 @@
 //! From events to spans: who looks at which event.
 
-use std::collections::HashMap;
-
 use store::event::Event;
 
 use crate::attempts::Attempts;
@@ -29,10 +27,10 @@ impl Builder {
         }
     }
 
-    /// What tasks wait for, by id: attempts are then linked to those that came before.
-    /// Asked for at each grant, so it may be set again when a plan changes.
-    pub fn dependencies(&mut self, waits_for: HashMap<String, Vec<String>>) {
-        self.attempts.waits_for = waits_for;
+    /// Adds what tasks wait for, by id: attempts are then linked to those that came before.
+    /// Asked for at each grant, so it may be told again when a plan changes.
+    pub fn dependencies(&mut self, waits_for: impl IntoIterator<Item = (String, Vec<String>)>) {
+        self.attempts.waits_for.extend(waits_for);
     }
 
     /// The next event. Returns the spans that are over with it, parts before the whole.
@@ -94,8 +92,10 @@ pub(crate) fn call(whole: &Span, event: &Event) -> Span {
     span.ended(end, status)
 }
 
-/// The outcome in the words of the GenAI conventions.
-fn finish_reason(outcome: &str) -> &'static str {
+/// The outcome of a call (`ok`, `malformed`, `failed`, ..) as a finish reason in the words
+/// of OpenTelemetry's GenAI conventions.
+#[must_use]
+pub fn finish_reason(outcome: &str) -> &'static str {
     match outcome {
         "ok" | "malformed" => "stop",
         "refused" => "content_filter",

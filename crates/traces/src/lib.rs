@@ -11,7 +11,8 @@
 //!
 //! # Shape
 //! One trace per attempt (`attempt` with `wait`, `execute` and a span per call of a
-//! model), linked to its goal's; one per plan of a goal (`goal` with `plan` and `run`);
+//! model), linked to its goal's, to the attempts it waited for and to the recovery that
+//! brought it; one per plan of a goal (`goal` with `plan` and `run`);
 //! one per recovery (`recovery` with `respawn` and `run again`).
 //!
 //! # Caveats
@@ -26,5 +27,5 @@ pub mod otlp;
 mod recoveries;
 mod span;
 
-pub use builder::Builder;
+pub use builder::{Builder, finish_reason};
 pub use span::{Link, Note, Place, Service, Span, SpanId, Status, TraceId, Value};

@@ -30,7 +30,7 @@ fn events(lines: &str) -> Vec<Event> {
 fn spans(lines: &str, waits_for: &[(&str, &str)]) -> Vec<Span> {
     let mut builder = Builder::new("fleet");
     let list = waits_for.iter().map(|(id, dep)| ((*id).to_owned(), vec![(*dep).to_owned()]));
-    builder.dependencies(list.collect());
+    builder.dependencies(list);
     let mut spans: Vec<Span> =
         events(lines).iter().flat_map(|event| builder.event(event)).collect();
     spans.extend(builder.open());
@@ -234,7 +234,8 @@ fn otlp_should_be_in_its_json_form() {
     assert_eq!(resources.len(), 2, "one of the orchestrator's, one of the agent's");
     let of_agent = &resources[1];
     assert_eq!(of_agent["resource"]["attributes"][0]["value"]["stringValue"], "agent");
-    let attempt = of_agent["scopeSpans"][0]["spans"].as_array().unwrap().iter();
+    assert_eq!(of_agent["scopeSpans"][0]["spans"][0]["name"], "execute");
+    let attempt = resources[0]["scopeSpans"][0]["spans"].as_array().unwrap().iter();
     let attempt = attempt.rev().find(|span| span["name"] == "attempt").unwrap();
     insta::assert_snapshot!(serde_json::to_string_pretty(attempt).unwrap(), @r#"
     {

@@ -163,10 +163,6 @@ async fn dependencies(
             let list = store.dependencies(goal, id).await?;
             Ok([(id.to_string(), list.iter().map(ToString::to_string).collect())].into())
         }
-        Subject::Goal(goal) => {
-            let tasks = store.raw_tasks(goal).await?;
-            let list = |json: &str| serde_json::from_str(json).unwrap_or_default();
-            Ok(tasks.into_iter().map(|task| (task.id, list(&task.waits_for))).collect())
-        }
+        Subject::Goal(goal) => Ok(store.all_dependencies(goal).await?),
     }
 }

@@ -146,6 +146,26 @@ impl Store {
         Ok(tasks)
     }
 
+    /// What each task of the plan in force waits for, by id; those that wait for nothing
+    /// are left out.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn all_dependencies(
+        &self,
+        goal: &GoalId,
+    ) -> Result<HashMap<String, Vec<String>>, Error> {
+        let key = keys::dag(goal, "deps");
+        let lists: HashMap<String, String> =
+            self.ask("read dependencies", cmd("HGETALL").arg(&key)).await?;
+        let list = |(id, json): (String, String)| {
+            let ids = serde_json::from_str(&json)
+                .map_err(|_| Error::malformed(&key, &json, "a list of task ids"))?;
+            Ok((id, ids))
+        };
+        lists.into_iter().map(list).collect()
+    }
+
     /// What a task waits for.
     ///
     /// # Errors

@@ -21,6 +21,10 @@
 //! A line that cannot be written is lost in silence: who reads our output may be killed,
 //! and that must not end us.
 
+mod export;
+mod keep;
+pub(crate) mod spans;
+
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
 
@@ -39,12 +43,17 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt::layer};
 
+pub(crate) use self::export::Export;
 use crate::cli::wants_color;
 use crate::settings::{LogSettings, LogStyle};
 
 const COMPONENTS: [&str; 2] = ["orchestrator", "runtime"];
 /// What of other crates is logged below `TRACE`: what may need a person.
 const FOREIGN: LevelFilter = LevelFilter::WARN;
+/// Fields of spans that are too long, or too late, for log lines.
+const FOR_TRACES: [&str; 4] = ["plan", "next_in_ms", "otel.status_code", "otel.status_description"];
+/// Spans that are no part of log lines.
+const SPANS: &str = "trace";
 /// Crates of this workspace.
 const OURS: [&str; 13] = [
     "orch",
@@ -64,9 +73,29 @@ const OURS: [&str; 13] = [
 /// The longest code that is made of a message, in bytes.
 const CODE_BYTES: usize = 48;
 
-/// Sends log lines to standard output from here on. `agent` is who speaks, where the
-/// process is an agent. A second call has no effect.
-pub(crate) fn init(settings: LogSettings, agent: Option<&AgentName>) {
+/// What has to be ended with the process.
+pub(crate) struct Telemetry {
+    export: Option<Export>,
+}
+
+impl Telemetry {
+    /// The way to a collector, where one is named.
+    pub(crate) fn export(&self) -> Option<Export> {
+        self.export.clone()
+    }
+
+    /// Sends what was not sent yet, within a bound.
+    pub(crate) async fn end(self) {
+        if let Some(export) = self.export {
+            // It blocks; where it panics there is nothing left to send.
+            _ = tokio::task::spawn_blocking(move || export.end()).await;
+        }
+    }
+}
+
+/// Sends log lines to standard output from here on, and spans to a collector where one is
+/// named. `agent` is who speaks, where the process is an agent. A second call has no effect.
+pub(crate) fn init(settings: LogSettings, agent: Option<&AgentName>) -> Telemetry {
     let level = filter(settings.level);
     let foreign = if settings.level == LogLevel::Trace { level } else { FOREIGN.min(level) };
     let targets = Targets::new().with_default(foreign).with_targets(OURS.map(|name| (name, level)));
@@ -78,8 +107,26 @@ pub(crate) fn init(settings: LogSettings, agent: Option<&AgentName>) {
         .event_format(lines)
         .log_internal_errors(false)
         .with_filter(targets);
+    let (export, trouble) = match Export::from_env(agent) {
+        Ok(export) => (export, None),
+        Err(trouble) => (None, Some(trouble)),
+    };
+    let spans = export.as_ref().map(|export| {
+        let targets = OURS.into_iter().chain([SPANS]).map(|name| (name, LevelFilter::INFO));
+        tracing_opentelemetry::layer()
+            .with_tracer(export.tracer())
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_target(false)
+            .with_filter(Targets::new().with_targets(targets))
+    });
     // It fails only where a subscriber is set already.
-    let _ = tracing_subscriber::registry().with(logs).try_init();
+    let _ = tracing_subscriber::registry().with(logs).with(spans).try_init();
+    if let Some(trouble) = trouble {
+        tracing::warn!(target: "orch", error = trouble, "Spans are not sent");
+    }
+    Telemetry { export }
 }
 
 const fn filter(level: LogLevel) -> LevelFilter {
@@ -275,6 +322,7 @@ impl<'w> FormatFields<'w> for Fields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
         let mut said = Said::default();
         fields.record(&mut said);
+        said.fields.retain(|(name, _)| !FOR_TRACES.contains(name));
         if let Some(agent) = said.agent {
             write!(writer, " agent={}", quoted(&agent))?;
         }
