@@ -13,11 +13,15 @@ use crate::support::{Builder, DEADLINE, agents, fleet, goal, identity, signal, t
 const WAITING: &str = "until test -e \"$ORCH_PROJECT/go\"; do sleep 0.05; done; echo x > out.md";
 
 fn traced(sink: &OtlpSink) -> Builder {
+    with_tasks()
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &sink.url())
+        .env("OTEL_BSP_SCHEDULE_DELAY", "200")
+}
+
+fn with_tasks() -> Builder {
     let tasks = task("task-001: Wait (artifacts: out.md)", WAITING)
         + &task("task-002: Join (after: task-001)", "true");
     fleet(agents(&["worker_agent"]) + &goal(&tasks))
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &sink.url())
-        .env("OTEL_BSP_SCHEDULE_DELAY", "200")
 }
 
 /// The spans, once `is_there` says that what is waited for is among them.
@@ -121,12 +125,18 @@ async fn kill_and_recovery_should_be_told_as_whole_traces() {
 #[tokio::test]
 async fn traces_should_go_on_where_a_killed_orchestrator_stopped() {
     let sink = OtlpSink::start();
-    let fleet = traced(&sink).start().await;
+    // As people name it: in the project's file, which agents read as well.
+    let fleet = with_tasks().write().await;
+    fleet.project.write(".env", &format!("OTEL_EXPORTER_OTLP_ENDPOINT={}\n", sink.url()));
+    fleet.project.start();
     fleet.until_task("task-001", State::Running).await;
     fleet.kill_orchestrator().await;
     fleet.project.write("go", "");
     fleet.until_goal(Status::Complete).await;
-    let spans = until(&sink, "the goal is told", |spans| !named(spans, "goal").is_empty()).await;
+    let spans = until(&sink, "the goal is told", |spans| {
+        !named(spans, "goal").is_empty() && named(spans, "execute").len() == 2
+    })
+    .await;
     let attempts: BTreeSet<&str> =
         named(&spans, "attempt").iter().map(|span| span.attribute("orch.task")).collect();
     assert_eq!(attempts, ["task-001", "task-002"].into());
