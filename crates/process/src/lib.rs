@@ -25,5 +25,5 @@ pub use child::{Command, Ended, Error, Status};
 pub use group::end_marked;
 pub use identity::{Identity, signal};
 pub use rustix::process::Signal;
-pub use scan::{Process, find, find_by_env};
+pub use scan::{Process, find, find_by_env, with_pid};
 pub use watch::Exit;

@@ -36,19 +36,21 @@ pub struct Process {
 /// # Errors
 /// Where `/proc` itself cannot be read.
 pub fn find(matches: impl Fn(&[&str]) -> bool) -> io::Result<Vec<Process>> {
-    let read = |pid| {
+    Ok(pids()?.filter_map(|pid| with_pid(pid, &matches)).collect())
+}
+
+/// The living process that has `pid` now, where its arguments (the program first) satisfy
+/// `matches`: a pid that somebody named may be another's by now.
+pub fn with_pid(pid: u32, matches: impl Fn(&[&str]) -> bool) -> Option<Process> {
+    let read = || {
         let args = strings(pid, "cmdline");
         let views: Vec<&str> = args.iter().map(String::as_str).collect();
         (!views.is_empty() && matches(&views)).then_some(args)
     };
-    let found = pids()?.filter_map(|pid| {
-        read(pid)?;
-        let identity = Identity::of(pid).ok()??;
-        // Again, after its identity is known: the pid may have changed hands.
-        let args = read(pid)?;
-        Some(Process { identity, args })
-    });
-    Ok(found.collect())
+    read()?;
+    let identity = Identity::of(pid).ok()??;
+    // Again, after its identity is known: the pid may have changed hands.
+    Some(Process { identity, args: read()? })
 }
 
 /// All processes that were started with the environment variable `name` set to

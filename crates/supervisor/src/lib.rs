@@ -30,7 +30,7 @@ pub struct SpawnRequest {
     pub name: String,
     /// Absolute path of the program.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Its arguments. It must keep them: they tell its process from others.
     pub args: Vec<String>,
 }
 

@@ -149,9 +149,13 @@ impl Sysg {
     ) -> Result<Identity, Error> {
         let name = request.name.as_str();
         let pid = answer::child(ended, &Asked { name, parent: self.parent, action })?;
-        let other = |said| Error::Other { action: action.to_owned(), said };
-        let identity = Identity::of(pid).map_err(|error| other(error.to_string()))?;
-        identity.ok_or(Error::DiedAtOnce { name: name.to_owned(), pid })
+        // sysg may take seconds to tell, and we to listen: what has the pid by then may
+        // be anybody's, and would be ended for not being what was started.
+        let wanted: Vec<&str> = request.args.iter().map(String::as_str).collect();
+        let child = process::with_pid(pid, |args| args.ends_with(&wanted));
+        child
+            .map(|child| child.identity)
+            .ok_or_else(|| Error::DiedAtOnce { name: name.to_owned(), pid })
     }
 
     async fn run(&self, args: &[&str], action: &str, timeout: Duration) -> Result<Ended, Error> {

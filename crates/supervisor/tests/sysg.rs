@@ -54,7 +54,8 @@ fn shell(name: &str, script: &str) -> SpawnRequest {
 }
 
 fn sleeper(name: &str) -> SpawnRequest {
-    shell(name, "exec sleep 1000")
+    let args = vec!["1000".to_owned()];
+    SpawnRequest { name: name.to_owned(), program: "/bin/sleep".into(), args }
 }
 
 /// A program that is run in place of `sysg`.
@@ -77,7 +78,7 @@ async fn spawn_should_start_a_child_of_the_supervisor_with_all_its_arguments() {
     let (project, sysg) = start(5);
     let out = project.folder().join("out");
     let script =
-        format!("echo \"$1|$2|$OF_THE_SERVICE|$PWD\" > {}; exec sleep 1000", out.display());
+        format!("echo \"$1|$2|$OF_THE_SERVICE|$PWD\" > {}; sleep 1000; true", out.display());
     let mut request = shell("a-child", &script);
     request.args.extend(["name".to_owned(), "--parent-pid".to_owned(), "b c\n$X".to_owned()]);
     let child = sysg.spawn(&request).await.unwrap();
@@ -176,6 +177,21 @@ async fn child_that_ended_before_it_was_seen_should_be_an_error() {
     let error = sysg.spawn(&sleeper("brief")).await.unwrap_err();
     assert!(matches!(error, Error::DiedAtOnce { .. }), "{error}");
     assert!(error.to_string().contains("_brief_"), "{error}");
+}
+
+/// Regression: what was started had ended before the answer was read, its pid was given
+/// to another process, and that one was taken for it, and ended in due time.
+#[tokio::test]
+async fn pid_that_is_another_process_by_now_should_be_an_error() {
+    let (project, _) = start(2);
+    let mut innocent = std::process::Command::new("sleep").arg("1001").spawn().unwrap();
+    let answer =
+        format!("case \"$*\" in *help) echo --parent-pid;; *) echo {};; esac", innocent.id());
+    let sysg = client(&project, &stand_in(&project, &answer), "parent");
+    let error = sysg.spawn(&sleeper("brief")).await.unwrap_err();
+    assert!(matches!(error, Error::DiedAtOnce { .. }), "{error}");
+    innocent.kill().unwrap();
+    innocent.wait().unwrap();
 }
 
 #[tokio::test]
