@@ -34,6 +34,10 @@ pub(super) fn apart(test: &str, namespaces: &[&str]) -> bool {
         return false;
     };
     let mut again = unshare(way);
+    if namespaces.contains(&"--pid") {
+        // The first process of a pid namespace inherits its orphans and must reap them.
+        again.args(["sh", "-c", "\"$@\"; exit $?", "sh"]);
+    }
     again.arg(env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
     let ran = again.env(APART, test).output().unwrap();
     let (said, errors) =

@@ -5,6 +5,7 @@
 mod apart;
 mod clock;
 mod disk;
+mod pids;
 
 /// Says why the test is skipped.
 ///
