@@ -95,7 +95,7 @@ impl Gate {
             Ok(left) => left,
             Err(failure) => {
                 open.stage = Stage::Closed;
-                self.give_up(errand).await;
+                self.give_up(errand, &open.id).await;
                 return Err(failure);
             }
         };
@@ -123,11 +123,12 @@ impl Gate {
         u64::try_from(self.slot_ttl.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Waits in no queue any more.
-    async fn give_up(&self, errand: &Errand) {
-        let left = self.store.leave_call_queue(&errand.party.caller(), &errand.goal).await;
+    /// Waits in no queue any more, and keeps no slot of which nobody heard.
+    async fn give_up(&self, errand: &Errand, call: &str) {
+        let left = self.store.give_up_call(&errand.party.caller(), &errand.goal, call).await;
         if let Err(error) = left {
-            tracing::debug!(target: "runtime", %error, "Still in the queue for a slot");
+            let error = reconcile::error_chain(&error);
+            tracing::debug!(target: "runtime", error, "A call that was given up may keep its slot");
         }
     }
 }
@@ -146,7 +147,7 @@ struct Open<'a> {
 /// How far a call has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Nothing was asked of a model yet.
+    /// Nothing was asked of a model yet; Redis may have granted it meanwhile.
     Waiting,
     /// It may be under way.
     Granted,
@@ -309,7 +310,8 @@ impl Drop for Open<'_> {
             // A call that was never made costs nothing and is none.
             Stage::Waiting => {
                 let (gate, errand) = (self.gate.clone(), self.errand.clone());
-                runtime.spawn(async move { gate.give_up(&errand).await });
+                let id = std::mem::take(&mut self.id);
+                runtime.spawn(async move { gate.give_up(&errand, &id).await });
             }
             Stage::Granted => {
                 let given_up = Failure::new(FailureKind::Cancelled, "given up");
@@ -393,3 +395,7 @@ fn word(kind: &FailureKind) -> &'static str {
 fn timestamp(micros: u64) -> Option<Timestamp> {
     Timestamp::from_microsecond(i64::try_from(micros).ok()?).ok()
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

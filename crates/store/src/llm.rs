@@ -196,13 +196,19 @@ impl Store {
         }
     }
 
-    /// Gives up waiting for a slot. Where the caller does not wait, nothing changes.
+    /// Gives up `call` before it is made: its place in the queue, or the slot that it got
+    /// where the answer was not heard. Nothing changes where it has neither.
     ///
     /// # Errors
     /// [`Error`] where Redis did not answer.
-    pub async fn leave_call_queue(&self, caller: &Caller<'_>, goal: &GoalId) -> Result<(), Error> {
-        let args = (self.now(), &caller.args()[..], goal.as_str());
-        self.call("leave the queue for model calls", &script::LLM_LEAVE, args).await?;
+    pub async fn give_up_call(
+        &self,
+        caller: &Caller<'_>,
+        goal: &GoalId,
+        call: &str,
+    ) -> Result<(), Error> {
+        let args = (self.now(), &caller.args()[..], goal.as_str(), call);
+        self.call("give up a model call", &script::LLM_LEAVE, args).await?;
         Ok(())
     }
 }

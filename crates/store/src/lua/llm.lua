@@ -73,10 +73,10 @@ local function free_slot(use, holder)
 end
 
 local function waiter(entry)
-  local goal, number, since, refreshed =
-    string.match(entry or '', '^([^|]*)|([^|]*)|(%d+)|(%d+)|')
+  local goal, number, since, refreshed, id =
+    string.match(entry or '', '^([^|]*)|([^|]*)|(%d+)|(%d+)|(.*)$')
   return refreshed and {goal = goal, number = number, since = tonumber(since),
-    refreshed = tonumber(refreshed)}
+    refreshed = tonumber(refreshed), call = id}
 end
 
 local function longest_first(a, b)
