@@ -23,7 +23,7 @@ pub const TRACED: &str = "orchestrator:traced";
 pub const CONTROLLERS: &str = "orchestrator:controllers";
 /// String: the present problems of the control files, as JSON.
 pub const PROBLEMS: &str = "orchestrator:problems";
-/// String: the highest epoch of the tasks that were removed from plans.
+/// String: the highest epoch that any task was granted.
 pub const EPOCH_FLOOR: &str = "orchestrator:epoch-floor";
 /// Set of the orchestrators that stand by; beside it a string of JSON for each.
 pub const STANDBYS: &str = "orchestrator:standbys";

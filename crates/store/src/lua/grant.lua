@@ -35,6 +35,7 @@ local function grant(t, now, agent, incarnation, ttl_ms)
   call('ZREM', ready_key(t), t.id)
   move(t, 'claim')
   t.epoch = int(math.max((tonumber(t.epoch) or 0) + 1, now))
+  raise_epoch_floor(t.epoch)
   t.attempt = int(tonumber(t.attempt) + 1)
   t.owner = agent
   t.incarnation = incarnation

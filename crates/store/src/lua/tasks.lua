@@ -316,8 +316,9 @@ local function relink(id, now)
   return 0
 end
 
--- Epochs must grow also for a task that is removed and comes back, whatever the
--- clock does meanwhile: what is removed leaves its epoch here.
+-- Epochs must grow also for a task that is removed and comes back, or whose record was
+-- deleted by hand, whatever the clock does meanwhile: the highest of all is kept here, and
+-- a record that begins begins with it.
 local FLOOR = 'orchestrator:epoch-floor'
 
 local function epoch_floor() return tonumber(call('GET', FLOOR) or '0') end

@@ -229,6 +229,21 @@ async fn repaired_task_should_fence_who_held_it() {
     world.run(&worker, "b").await;
 }
 
+/// Regression: nobody held it, so nothing but its record knew its epoch; with a clock that
+/// was set back, an older one was granted.
+#[tokio::test]
+async fn repaired_task_should_outgrow_the_epochs_of_its_lost_record() {
+    let (world, worker) = busy().await;
+    let grant = granted(world.claim(&worker).await);
+    world.store.release(worker.holding(&grant), "for another").await.unwrap();
+    world.raw::<()>(&["DEL", "task:run"]);
+    world.store.repair(&world.lead(), &goal("g")).await.unwrap();
+    let yesterday = world.store.at(crate::world::T0 - 86_400 * crate::world::SECOND);
+    let id = task("run");
+    let again = yesterday.claim(&worker.name, worker.incarnation, 1_000, Some(&id)).await.unwrap();
+    assert!(granted(again).epoch > grant.epoch);
+}
+
 #[tokio::test]
 async fn goal_that_only_waits_for_nothing_should_be_seen_and_mended() {
     let world = World::new().await;
