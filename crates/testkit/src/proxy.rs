@@ -59,6 +59,7 @@ struct State {
     closing: bool,
     connections: HashMap<u64, Connection>,
     accepted: u64,
+    replies_lost: u64,
 }
 
 #[derive(Debug)]
@@ -86,7 +87,8 @@ impl FaultProxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
         let connections = HashMap::new();
-        let state = State { mode: Mode::Forward, closing: false, connections, accepted: 0 };
+        let mode = Mode::Forward;
+        let state = State { mode, closing: false, connections, accepted: 0, replies_lost: 0 };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -132,6 +134,12 @@ impl FaultProxy {
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.shared.lock().connections.len()
+    }
+
+    /// How many pieces of answers were swallowed or cut off until now.
+    #[must_use]
+    pub fn replies_lost(&self) -> u64 {
+        self.shared.lock().replies_lost
     }
 }
 
@@ -216,6 +224,7 @@ fn pass(id: u64, direction: Direction, shared: &Shared) -> bool {
     let mode = state.mode;
     let losing = matches!(mode, Mode::DropReplies | Mode::CutOnReply);
     if losing && direction == Direction::ToClient {
+        state.replies_lost += 1;
         if let Some(connection) = state.connections.get_mut(&id) {
             connection.lost_a_reply = true;
             if mode == Mode::CutOnReply {

@@ -37,10 +37,13 @@ async fn with_lost_reply<T>(
     happened: impl Fn() -> bool,
     call: impl Future<Output = T>,
 ) -> T {
+    let lost_before = proxy.replies_lost();
     proxy.set(mode);
     let mend = async {
-        wait_until("the call was executed", DEADLINE, || async {
-            if happened() { Ok(()) } else { Err(String::new()) }
+        // What was executed shows before its answer passes the proxy.
+        wait_until("the call was executed and its answer lost", DEADLINE, || async {
+            let seen = (happened(), proxy.replies_lost() - lost_before);
+            if seen.0 && seen.1 > 0 { Ok(()) } else { Err(format!("{seen:?}")) }
         })
         .await;
         proxy.set(Mode::Forward);
