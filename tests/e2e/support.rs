@@ -116,7 +116,6 @@ impl Builder {
     }
 
     /// The port of the project's Redis, which is a free one by default.
-    #[allow(dead_code, reason = "only the chaos runs ask for it")]
     pub(crate) fn redis_port(mut self, port: u16) -> Self {
         self.redis_port = port;
         self

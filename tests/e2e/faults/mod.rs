@@ -1,10 +1,11 @@
 //! Faults that need something special of the machine: clocks that jump, disks that are
-//! full, pids that are given again. Where that cannot be had the test says `skipped:`,
+//! full, pids that are given again, links that are bad. Where that cannot be had the test says `skipped:`,
 //! or fails with `ORCH_TEST_REQUIRE_ALL=1`, as in CI.
 
 mod apart;
 mod clock;
 mod disk;
+mod links;
 mod pids;
 
 /// Says why the test is skipped.
