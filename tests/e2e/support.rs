@@ -122,7 +122,6 @@ impl Builder {
     }
 
     /// More arguments for the project's Redis.
-    #[allow(dead_code, reason = "only the chaos runs ask for it")]
     pub(crate) fn redis_args(mut self, args: &[&str]) -> Self {
         self.redis_args.extend(args.iter().map(|arg| (*arg).to_owned()));
         self

@@ -151,6 +151,45 @@ async fn full_disk_of_redis_should_stop_everything_and_lose_nothing() {
     assert_well(&fleet).await;
 }
 
+/// With `appendfsync always` Redis ends itself where it cannot write, again and again.
+#[tokio::test]
+async fn redis_that_ends_for_want_of_room_should_be_waited_for() {
+    let here = "faults::disk::redis_that_ends_for_want_of_room_should_be_waited_for";
+    if !apart(here, &["--mount"]) {
+        return;
+    }
+    let tasks = task("before: Before", "echo \"$ORCH_EPOCH\" >> before")
+        + &task(
+            "held: Wait (after: before)",
+            "until test -e \"$ORCH_PROJECT/go\"; do sleep 0.05; done",
+        );
+    let fleet = fleet(agents(&["a_agent"]) + &goal(&tasks))
+        .redis_args(&["--appendfsync", "always"])
+        .write()
+        .await;
+    let disk = Disk::mount(fleet.path(".orch/redis"), 4);
+    fleet.project.start();
+    fleet.until_task("held", State::Running).await;
+    let done = fleet.until_task("before", State::Done).await;
+    let (redis, orchestrators) = (fleet.redis_process(), fleet.orchestrators());
+
+    disk.fill();
+    wait_until("Redis is gone, and nobody works without", DEADLINE, || async {
+        let left = (redis.is_alive(), fleet.all_agent_processes());
+        if left == (false, Vec::new()) { Ok(()) } else { Err(format!("{left:?}\n{}", fleet.log())) }
+    })
+    .await;
+    disk.make_room();
+    fleet.project.write("go", "");
+    fleet.until_goal(Status::Complete).await;
+    // What was acknowledged before is as it was.
+    let now = fleet.until_task("before", State::Done).await;
+    assert_eq!((now.epoch, now.finished), (done.epoch, done.finished));
+    assert_eq!(fleet.read(fleet.work("before")), format!("{}\n", done.epoch));
+    assert_eq!(fleet.orchestrators(), orchestrators, "it ended, too");
+    assert_well(&fleet).await;
+}
+
 #[tokio::test]
 async fn full_disk_of_the_project_should_be_told_and_use_up_no_attempts() {
     let here = "faults::disk::full_disk_of_the_project_should_be_told_and_use_up_no_attempts";
