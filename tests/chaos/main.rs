@@ -15,6 +15,7 @@
 mod converge;
 mod deck;
 mod effects;
+mod figures;
 mod files;
 mod kind;
 mod plan;
@@ -35,4 +36,10 @@ use crate::settings::Settings;
 #[ignore = "takes a minute and a half, alone: make chaos-short"]
 async fn fleet_should_mend_itself_whatever_breaks() {
     run::run(Settings::from_env()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures, alone: make chaos-figures"]
+async fn recovery_should_be_measured() {
+    figures::measure().await;
 }

@@ -163,6 +163,9 @@ impl Run<'_> {
                 ));
             }
         };
+        if kinds[0] == Kind::RedisEmpty && self.scene.witness.seen().count("data-lost") == 0 {
+            return Err("Redis lost its data, and nobody said so".to_owned());
+        }
         let took = at.saturating_duration_since(over);
         let sysg = self.restarted_in(&ended).await;
         let of_sysg = sysg.map_or_else(String::new, |sysg| {
