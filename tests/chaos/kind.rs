@@ -238,7 +238,7 @@ impl Kind {
         )
     }
 
-    /// Whether it may happen together with another one: each is over by itself then.
+    /// Whether it may happen together with others.
     pub(crate) const fn may_pair(self) -> bool {
         !matches!(
             self,
@@ -250,6 +250,26 @@ impl Kind {
                 | Self::Heartbeat(_)
                 | Self::AgentUndeclared
                 | Self::Directive(_)
+        )
+    }
+
+    /// Whether it may happen together with this one, so that each is over by itself.
+    pub(crate) fn may_pair_with(self, other: Self) -> bool {
+        let both_end = !self.ends().is_empty() && !other.ends().is_empty();
+        let both_net = self.is_of_network() && other.is_of_network();
+        self.may_pair() && other.may_pair() && !both_end && !both_net
+    }
+
+    const fn is_of_network(self) -> bool {
+        matches!(
+            self,
+            Self::NetSlow
+                | Self::NetCut
+                | Self::NetRefused
+                | Self::NetSilent
+                | Self::NetSilentLong
+                | Self::NetRepliesLost
+                | Self::NetCutOnReply
         )
     }
 }

@@ -2,8 +2,8 @@
 //! can break breaks, by a seed. After each fault everything must be as it was within
 //! the bound L1; at the end nothing may be lost, done twice or left behind.
 //!
-//! `make chaos` and `make chaos-short` run it. It wants the machine for itself
-//! and is ignored among the other tests for that.
+//! `make chaos`, `make chaos-short`, `make soak` and `make chaos-figures` run it. It wants the
+//! machine for itself and is ignored among the other tests for that.
 
 #![allow(
     clippy::expect_used,

@@ -27,11 +27,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        let mut random = fastrand::Rng::with_seed(settings.seed);
+    /// The plan of one round, from 0.
+    pub(crate) fn new(settings: &Settings, round: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(settings.seed.wrapping_add(round));
         let agents: Vec<AgentName> =
             (1..=settings.agents).map(|n| name(&format!("a{n}_agent"))).collect();
-        let tasks: Vec<String> = (1..=settings.tasks).map(|n| format!("t{n:04}")).collect();
+        let tasks: Vec<String> =
+            (1..=settings.tasks).map(|n| format!("r{round}-t{n:04}")).collect();
         let mean = average(settings);
         let mut lines = String::new();
         for (n, id) in tasks.iter().enumerate() {

@@ -30,6 +30,7 @@ pub(crate) struct Tally {
     pub(crate) ended: usize,
     pub(crate) repeated: usize,
     pub(crate) audit: String,
+    pub(crate) memory: String,
 }
 
 /// The whole report.
@@ -79,7 +80,7 @@ pub(crate) fn text(
     _ = writeln!(
         out,
         "\ntasks: {} of {} done; {} grants, {} completions accepted ({} undone with Redis' data), \
-         {} losses, {} failures\nside effects: {} begun, {} ended, of {} tasks more than once\naudit: {}",
+         {} losses, {} failures\nside effects: {} begun, {} ended, of {} tasks more than once\naudit: {}\n{}",
         t.done,
         settings.tasks,
         t.attempts,
@@ -90,7 +91,8 @@ pub(crate) fn text(
         t.begun,
         t.ended,
         t.repeated,
-        t.audit
+        t.audit,
+        t.memory
     );
     out
 }

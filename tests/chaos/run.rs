@@ -18,7 +18,7 @@ use crate::report::{self, Mended};
 use crate::scene::{Scene, Target, Targets};
 use crate::settings::Settings;
 use crate::strike::{Active, Ended, begin};
-use crate::support::goal_001;
+use crate::support::{goal_001, id};
 use crate::verdict::judge;
 
 /// L1: after the last fault, actual equals desired within this.
@@ -48,35 +48,30 @@ pub(crate) async fn run(settings: Settings) {
         lines: Vec::new(),
         mended: Vec::new(),
         began,
-        scene: &scene,
+        scene,
         settings: &settings,
     };
-    let outcome = run.whole().await;
-    let took = began.elapsed();
-    let mut wrong = Vec::new();
-    match outcome {
-        Ok(()) => {
-            let (tally, found) = judge(&scene, &settings).await;
-            println!("{}", report::text(&settings, took, &run.mended, &tally));
-            wrong = found;
+    for round in 1.. {
+        let start = Instant::now();
+        let wrong = match run.round().await {
+            Ok(()) => {
+                let (tally, wrong) = judge(&run.scene, &settings).await;
+                println!("{}", report::text(&settings, start.elapsed(), &run.mended, &tally));
+                wrong
+            }
+            Err(error) => vec![error],
+        };
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        if began.elapsed() >= settings.whole {
+            return;
         }
-        Err(error) => wrong.push(error),
-    }
-    if !wrong.is_empty() {
-        let last = &run.lines[run.lines.len().saturating_sub(LAST)..];
-        let kept = keep(&scene, settings.seed);
-        panic!(
-            "seed {}: {}\n\nthe last faults:\n{}\n\nthe project, its state and its logs are kept in {}",
-            settings.seed,
-            wrong.join("\n"),
-            last.join("\n"),
-            kept.display()
-        );
+        run.mended.clear();
+        run.scene.plan_again(&settings, round);
     }
 }
 
 struct Run<'a> {
-    scene: &'a Scene,
+    scene: Scene,
     settings: &'a Settings,
     random: fastrand::Rng,
     deck: Deck,
@@ -89,15 +84,34 @@ struct Run<'a> {
     began: Instant,
 }
 
+/// What a run that fails leaves is kept.
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let last = &self.lines[self.lines.len().saturating_sub(LAST)..];
+            let kept = keep(&self.scene, self.settings.seed);
+            eprintln!(
+                "\nchaos: FAILED with seed {}; the last faults:\n{}\nthe project, its state and its \
+                 logs are kept in {}\n",
+                self.settings.seed,
+                last.join("\n"),
+                kept.display()
+            );
+        }
+    }
+}
+
 impl Run<'_> {
-    async fn whole(&mut self) -> Result<(), String> {
+    /// One plan, from its first task to its last, under faults.
+    async fn round(&mut self) -> Result<(), String> {
         let start = Instant::now();
-        mended(self.scene, start + PATIENCE).await.map_err(|missing| {
+        self.until_planned(start + PATIENCE).await?;
+        mended(&self.scene, start + PATIENCE).await.map_err(|missing| {
             format!("it did not start: {missing}\n{}", self.scene.fleet.log())
         })?;
-        self.say(format!("started in {} ms", start.elapsed().as_millis()));
+        self.say(format!("at work after {} ms", start.elapsed().as_millis()));
         let begin = Instant::now();
-        // Once per run.
+        // Once per round.
         let only = &self.settings.only;
         let mut empty =
             Some(Kind::RedisEmpty).filter(|kind| only.is_empty() || only.contains(kind));
@@ -114,6 +128,18 @@ impl Run<'_> {
         self.finish().await
     }
 
+    /// Waits until the present plan is in force.
+    async fn until_planned(&self, deadline: Instant) -> Result<(), String> {
+        let first = id(&self.scene.plan.tasks[0]);
+        while Instant::now() < deadline {
+            if matches!(self.scene.fleet.store.task(&first).await, Ok(Some(_))) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(format!("there is no plan\n{}", self.scene.fleet.log()))
+    }
+
     fn say(&mut self, line: String) {
         let line = format!("{:7.1} s  {line}", self.began.elapsed().as_secs_f64());
         println!("{line}");
@@ -127,7 +153,7 @@ impl Run<'_> {
         let mut kinds = vec![first.unwrap_or_else(|| self.draw(|_| true))];
         if kinds[0].may_pair() && self.random.u32(..PAIR_IN) == 0 {
             let first = kinds[0];
-            kinds.push(self.draw(|kind| kind.may_pair() && kind.ends() != first.ends()));
+            kinds.push(self.draw(|kind| kind.may_pair_with(first)));
         }
         let backoff = kinds.iter().flat_map(|kind| kind.ends());
         let backoff = backoff.map(|service| self.restarts.backoff(*service)).max();
@@ -135,23 +161,23 @@ impl Run<'_> {
         let mut active = Vec::new();
         for kind in &kinds {
             let victims = self.victims(*kind, &targets);
-            active.push(begin(*kind, self.scene, &targets, &victims, &mut self.random));
+            active.push(begin(*kind, &self.scene, &targets, &victims, &mut self.random));
             self.restarts.ended(kind.ends());
         }
         let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
         let (name, what) = (names.join("+"), describe(&active));
         if kinds[0].changes_nothing() {
-            let meanwhile = mended(self.scene, Instant::now() + L1).await;
+            let meanwhile = mended(&self.scene, Instant::now() + L1).await;
             meanwhile.map_err(|missing| format!("{name} changed something: {missing}"))?;
         }
         active.sort_by_key(|fault| fault.until);
         let mut ended = Vec::new();
         for fault in active {
             tokio::time::sleep_until(fault.until.into()).await;
-            ended.extend(fault.end(self.scene));
+            ended.extend(fault.end(&self.scene));
         }
         let over = Instant::now();
-        let found = mended(self.scene, over + L1 + backoff).await;
+        let found = mended(&self.scene, over + L1 + backoff).await;
         let number = self.mended.len() + 1;
         let at = match found {
             Ok(at) => at,
@@ -242,7 +268,7 @@ impl Run<'_> {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         let now = Instant::now();
-        mended(self.scene, now + L1).await.map(|_| ())
+        mended(&self.scene, now + L1).await.map(|_| ())
     }
 }
 

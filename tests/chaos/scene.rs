@@ -8,6 +8,7 @@ use model::{AgentName, TaskId};
 use process::Identity;
 use testkit::{FaultProxy, free_port};
 
+use crate::files;
 use crate::plan::{EFFECTS, Plan};
 use crate::settings::Settings;
 use crate::support::{Fleet, fleet, identity};
@@ -52,7 +53,7 @@ impl Scene {
     /// Starts the fleet: its Redis keeps its data as asked, and is reached through the
     /// proxy by all but us.
     pub(crate) async fn start(settings: &Settings) -> Self {
-        let plan = Plan::new(settings);
+        let plan = Plan::new(settings, 0);
         let port = free_port();
         let proxy = FaultProxy::start(port);
         let fleet = fleet(plan.instructions(None))
@@ -69,6 +70,15 @@ impl Scene {
         fleet.project.start();
         let witness = Witness::start(&fleet.store);
         Self { fleet, proxy, witness, plan }
+    }
+
+    /// Another plan takes the place of the one that is complete.
+    pub(crate) fn plan_again(&mut self, settings: &Settings, round: u64) {
+        self.plan = Plan::new(settings, round);
+        self.witness.count_anew();
+        _ = fs::remove_dir_all(self.effects());
+        fs::create_dir_all(self.effects()).unwrap();
+        files::save(&self.fleet.path("INSTRUCTIONS.md"), &self.plan.instructions(None));
     }
 
     pub(crate) fn effects(&self) -> PathBuf {

@@ -40,6 +40,7 @@ pub(crate) async fn judge(scene: &Scene, settings: &Settings) -> (Tally, Vec<Str
         ended: effects.values().map(|of| of.ended.len()).sum(),
         repeated: effects.values().filter(|of| of.ended.len() > 1).count(),
         audit,
+        memory: memory(scene),
     };
     let more = wrong.len().saturating_sub(TOLD);
     wrong.truncate(TOLD);
@@ -47,6 +48,19 @@ pub(crate) async fn judge(scene: &Scene, settings: &Settings) -> (Tally, Vec<Str
         wrong.push(format!("and {more} more"));
     }
     (tally, wrong)
+}
+
+/// What the parts that live for long use: what grows without end shows in a soak.
+fn memory(scene: &Scene) -> String {
+    let used = |process: &Identity| {
+        let status = scene.fleet.read(format!("/proc/{}/status", process.pid));
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("?");
+        let open = std::fs::read_dir(format!("/proc/{}/fd", process.pid));
+        format!("{} and {} files", rss.trim(), open.map_or(0, Iterator::count))
+    };
+    let orchestrator: Vec<String> = scene.fleet.orchestrators().iter().map(used).collect();
+    let redis = used(&scene.fleet.redis_process());
+    format!("the orchestrator uses {}, Redis {redis}", orchestrator.join(", "))
 }
 
 /// Every task of the plan is there, and DONE.

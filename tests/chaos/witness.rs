@@ -82,6 +82,13 @@ impl Witness {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts from now on; what was accepted stays accepted.
+    pub(crate) fn count_anew(&self) {
+        let mut seen = self.seen();
+        seen.kinds.clear();
+        seen.undone = 0;
+    }
+
     /// Redis is gone and comes back with older data, or with none: what was accepted
     /// since is undone.
     pub(crate) fn data_is_older(&self) {
