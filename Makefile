@@ -9,7 +9,7 @@ TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
 	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short lint fmt docs ci clean-state
+.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short chaos-figures soak lint fmt docs ci clean-state
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,14 @@ chaos: setup ## break everything for 10 minutes, and see that nothing is lost
 chaos-short: CHAOS_SEED = 1
 chaos-short: setup ## the same for a minute, as CI does
 	$(CHAOS) $(CHAOS_RUN)
+
+chaos-figures: CHAOS_SEED = 1
+chaos-figures: setup ## measure how long recovery takes, on a machine that does nothing else
+	$(CHAOS) --release --test chaos recovery_should -- --ignored --nocapture
+
+soak: CHAOS_SEED = $(shell date +%s)
+soak: setup ## one plan after the other under faults, for hours: make soak HOURS=8
+	ORCH_CHAOS_HOURS=$(or $(HOURS),1) ORCH_CHAOS_SECONDS=600 ORCH_CHAOS_TASKS=2000 $(CHAOS) --release $(CHAOS_RUN)
 
 lint: ## clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
