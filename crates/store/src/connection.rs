@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use crate::error::{Error, is_denied, is_transient};
 use crate::url::RedisUrl;
 
-/// Waits between the tries of one call. A script is idempotent, so a call whose
-/// reply was lost is simply made again.
-const RETRY_DELAYS_MS: [u64; 6] = [10, 30, 100, 300, 600, 1_000];
+/// Waits between the tries of one call: about two seconds in all. A script is
+/// idempotent, so a call whose reply was lost is simply made again. None is long, because
+/// a Redis that is back is not noticed in the middle of one.
+const RETRY_DELAYS_MS: [u64; 12] = [10, 30, 100, 200, 200, 200, 200, 200, 200, 200, 200, 200];
 /// How long one try may take. Generous: accepting or repairing a large DAG keeps
 /// Redis busy for everybody.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
