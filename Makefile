@@ -9,7 +9,7 @@ TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
 	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short chaos-figures soak lint fmt docs ci clean-state
+.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short chaos-figures soak lint fmt docs ci clean-state fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,21 @@ chaos-figures: setup ## measure how long recovery takes, on a machine that does 
 soak: CHAOS_SEED = $(shell date +%s)
 soak: setup ## one plan after the other under faults, for hours: make soak HOURS=8
 	ORCH_CHAOS_HOURS=$(or $(HOURS),1) ORCH_CHAOS_SECONDS=600 ORCH_CHAOS_TASKS=2000 $(CHAOS) --release $(CHAOS_RUN)
+
+# What it finds is told with how to run it again, and kept in target/fuzz/artifacts; what it
+# learns is kept in target/fuzz/corpus, and the seeds of fuzz/seeds stay as they are. No
+# sanitizer: the code is safe Rust, and so it needs no nightly toolchain.
+SECONDS ?= 3600
+fuzz: ## look for inputs that break TARGET=<name> for SECONDS=3600
+	@sh deploy/setup.sh cargo-fuzz
+	@test -f "fuzz/fuzz_targets/$(TARGET).rs" || { \
+	    echo "name a TARGET:" $$(ls fuzz/seeds) >&2; exit 1; }
+	@mkdir -p target/fuzz/corpus/$(TARGET) target/fuzz/artifacts/$(TARGET)
+	$(CARGO) fuzz run --sanitizer none --target-dir target/fuzz $(TARGET) \
+	    target/fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) -- \
+	    -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -max_len=65536 \
+	    -dict=fuzz/dict/$(TARGET).dict -artifact_prefix=target/fuzz/artifacts/$(TARGET)/ \
+	    -print_final_stats=1
 
 lint: ## clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings

@@ -5,12 +5,14 @@
 #
 #   setup.sh             what building, running and testing need
 #   setup.sh cargo-deny  and the dependency checker, for CI
+#   setup.sh cargo-fuzz  and the fuzzer, with a C++ compiler, for make fuzz
 #   setup.sh node        and Node.js with npm, for llm-clis.sh
 set -eu
 cd "$(dirname "$0")/.."
 
 sysg_version=0.69.2
 cargo_deny_version=0.20.0
+cargo_fuzz_version=0.13.2
 oldest_node=18
 PATH="$PWD/.tools/bin:$PATH"
 
@@ -47,8 +49,9 @@ have cc || packages="$packages gcc libc6-dev"
 for tool in "$@"; do
     case $tool in
     cargo-deny) ;;
+    cargo-fuzz) have c++ || packages="$packages g++" ;;
     node) { node_will_do && have npm; } || packages="$packages nodejs npm" ;;
-    *) fail "unknown tool \"$tool\": only cargo-deny and node can be asked for" ;;
+    *) fail "unknown tool \"$tool\": only cargo-deny, cargo-fuzz and node can be asked for" ;;
     esac
 done
 if [ -n "$packages" ]; then
@@ -88,6 +91,7 @@ cargo_tool systemg $sysg_version sysg
 for tool in "$@"; do
     case $tool in
     cargo-deny) cargo_tool cargo-deny $cargo_deny_version cargo-deny ;;
+    cargo-fuzz) cargo_tool cargo-fuzz $cargo_fuzz_version cargo-fuzz ;;
     node) node_will_do || fail "the first node in PATH is not Node.js $oldest_node or newer: install that," \
         "or put it first in PATH, then run this again" ;;
     esac

@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["model"]),
     ("audit", &["model", "store"]),
     ("traces", &["store"]),
+    ("fuzzing", &["control-files", "model", "process", "providers", "store", "supervisor"]),
     ("control-files", &["model"]),
     ("supervisor", &["model", "process"]),
     ("providers", &["model", "process"]),
