@@ -198,7 +198,7 @@ impl Checker {
                 before.push((id.to_owned(), told.ordinal));
                 goal.plan_moved |= self.state_read;
                 if let Some(accepted) = &mut goal.accepted {
-                    accepted.tasks += 1;
+                    accepted.tasks = accepted.tasks.saturating_add(1);
                 }
             }
             Kind::Repaired => {

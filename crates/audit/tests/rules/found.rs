@@ -272,3 +272,14 @@ fn evidence_should_be_on_record_where_a_task_is_done() {
     let artifacts = expects.expected_artifacts.clone();
     history.is_clean(&[TaskState { artifacts, ..expects }]);
 }
+
+/// Regression, found by fuzzing: the number of tasks that a forged acceptance told
+/// overflowed with the first detour into its plan.
+#[test]
+fn plan_of_any_size_should_be_judged_without_overflow() {
+    let mut history = History::of(u64::MAX);
+    let fields = [("goal", "g"), ("task", "fix"), ("to", "ready"), ("before", "a")];
+    history.say("task-insert", &fields);
+    let report = history.check(&[task("fix", "ready", &[])]);
+    assert!(!report.is_clean(), "{report:?}");
+}
