@@ -25,7 +25,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["model"]),
     ("audit", &["model", "store"]),
     ("traces", &["store"]),
-    ("fuzzing", &["control-files", "model", "process", "providers", "store", "supervisor"]),
+    (
+        "fuzzing",
+        &["audit", "control-files", "model", "process", "providers", "store", "supervisor"],
+    ),
     ("control-files", &["model"]),
     ("supervisor", &["model", "process"]),
     ("providers", &["model", "process"]),

@@ -13,6 +13,7 @@
 
 mod check;
 mod heartbeat;
+mod history;
 mod instructions;
 mod programs;
 mod redis;
@@ -20,6 +21,7 @@ mod replies;
 mod sysg;
 
 pub use heartbeat::heartbeat;
+pub use history::history;
 pub use instructions::instructions;
 pub use programs::{claude, codex, command};
 pub use redis::redis;
@@ -38,6 +40,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("codex", codex),
     ("command", command),
     ("heartbeat", heartbeat),
+    ("history", history),
     ("instructions", instructions),
     ("redis", redis),
     ("replies", replies),

@@ -136,6 +136,7 @@ targets! {
     codex_should_be_read_whatever_it_prints: "codex",
     command_should_be_read_whatever_it_prints: "command",
     heartbeat_should_be_read_whatever_is_in_it: "heartbeat",
+    history_should_be_judged_whatever_is_in_it: "history",
     instructions_should_be_read_whatever_is_in_them: "instructions",
     redis_should_be_read_whatever_is_in_it: "redis",
     replies_should_be_read_whatever_a_model_says: "replies",

@@ -262,7 +262,7 @@ fn cut_answer_should_be_malformed_and_still_cost_what_it_cost() {
     assert_eq!(failure.usage.cost_micros, Some(31_500));
 }
 
-/// Regression, found by fuzzing: the sum of all models' tokens overflowed.
+/// Regression: the sum of all models' tokens overflowed.
 #[test]
 fn tokens_of_any_number_should_add_up_without_overflow() {
     let most = json!({ "inputTokens": u64::MAX, "outputTokens": u64::MAX, "costUSD": 1e300 });
@@ -271,7 +271,7 @@ fn tokens_of_any_number_should_add_up_without_overflow() {
     assert_eq!((usage.input_tokens, usage.output_tokens), (u64::MAX, u64::MAX));
 }
 
-/// Regression, found by fuzzing: both were taken as they came, of any length and with
+/// Regression: both were taken as they came, of any length and with
 /// control characters, into records and arguments.
 #[test]
 fn names_that_cannot_be_should_be_left_out() {
@@ -282,7 +282,7 @@ fn names_that_cannot_be_should_be_left_out() {
     }
 }
 
-/// Regression, found by fuzzing: a model can try very much, under very long names.
+/// Regression: a model can try very much, under very long names.
 #[test]
 fn denied_calls_should_be_named_in_a_bounded_text() {
     let call = |n: usize| {

@@ -104,7 +104,7 @@ fn session_should_be_resumed_only_where_the_program_named_one() {
     assert_eq!(program().resumable("s", "x\n{\"a\": 1}"), None);
 }
 
-/// Regression, found by fuzzing: a limit "until" the year 9999 was a hold for good, and the
+/// Regression, found by fuzzing: a limit "until" the year 9999 was a hold for good, and
 /// ids of sessions and names of models were taken as they came.
 #[test]
 fn reply_should_not_hold_for_good_or_name_what_cannot_be() {
