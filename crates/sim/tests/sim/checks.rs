@@ -1,11 +1,14 @@
 //! What must hold after every step, and what history has shown so far.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use audit::Checker;
+use process::Identity;
 use store::event::Event;
+use tokio::time::Instant;
 
-use crate::agent::Accepted;
+use crate::agent::{Accepted, TTL};
 use crate::resp::{Reply, Words};
 use crate::upstream::Upstream;
 
@@ -35,13 +38,16 @@ end
 local agents = redis.call('SMEMBERS', 'agents')
 table.sort(agents)
 for _, a in ipairs(agents) do
-  say('agent', a, get('agent:' .. a .. ':registered', 'pid', 'start_time', 'incarnation', 'spec_hash',
+  say('agent', a, get('agent:' .. a .. ':registered', 'pid', 'start_time', 'incarnation', 'beat',
     'task', 'epoch'))
 end
 local held = redis.call('HKEYS', 'leases')
 table.sort(held)
 for _, id in ipairs(held) do say('lease', id) end
 return out";
+
+/// How the reaper says that a holder fell silent.
+const SILENT: &str = "its agent gave no sign of life";
 
 /// One task as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +73,7 @@ pub(crate) struct Registered {
     pub(crate) pid: String,
     pub(crate) start_time: String,
     pub(crate) incarnation: String,
-    pub(crate) spec_hash: String,
+    pub(crate) beat: String,
     pub(crate) task: String,
     pub(crate) epoch: String,
 }
@@ -113,7 +119,7 @@ impl Sight {
                     pid: word(2),
                     start_time: word(3),
                     incarnation: word(4),
-                    spec_hash: word(5),
+                    beat: word(5),
                     task: word(6),
                     epoch: word(7),
                 }),
@@ -139,6 +145,12 @@ impl Sight {
                 faults.push(format!(
                     "{} is {} and its lease is `{}`",
                     task.id, task.status, task.lease
+                ));
+            }
+            if task.failures > task.max_attempts {
+                faults.push(format!(
+                    "{} failed {} times of {}",
+                    task.id, task.failures, task.max_attempts
                 ));
             }
             if !running {
@@ -180,6 +192,26 @@ pub(crate) struct Ledger {
     sight: Sight,
 }
 
+/// Since when what is seen of something has been the same.
+#[derive(Default)]
+struct Still(BTreeMap<String, (String, Option<Instant>)>);
+
+impl Still {
+    fn see(&mut self, what: &str, value: String, now: Instant) {
+        match self.0.get_mut(what) {
+            Some((known, _)) if *known == value => {}
+            Some(entry) => *entry = (value, Some(now)),
+            None => _ = self.0.insert(what.to_owned(), (value, Some(now))),
+        }
+    }
+
+    /// For how long.
+    fn so_long(&self, what: &str, now: Instant) -> Duration {
+        let since = self.0.get(what).and_then(|(_, since)| *since);
+        since.map_or(Duration::ZERO, |since| now.duration_since(since))
+    }
+}
+
 pub(crate) struct Checks {
     upstream: Upstream,
     script: Vec<u8>,
@@ -188,6 +220,8 @@ pub(crate) struct Checks {
     checker: Checker,
     pub(crate) ledger: Ledger,
     found: usize,
+    leases: Still,
+    beats: Still,
     pub(crate) violations: Vec<String>,
 }
 
@@ -208,6 +242,8 @@ impl Checks {
             checker: Checker::new(),
             ledger: Ledger::default(),
             found: 0,
+            leases: Still::default(),
+            beats: Still::default(),
             violations: Vec::new(),
         }
     }
@@ -237,6 +273,13 @@ impl Checks {
         // Not by the name that clients use: it is ours, and as it is.
         let lines = self.upstream.ask_script(&self.script);
         let sight = Sight::read(lines);
+        let now = Instant::now();
+        for task in &sight.tasks {
+            self.leases.see(&task.id, task.lease.clone(), now);
+        }
+        for agent in &sight.agents {
+            self.beats.see(&agent.name, format!("{} {}", agent.incarnation, agent.beat), now);
+        }
         self.compare(&sight);
         self.ledger.sight = sight;
         Seen { events, tokens }
@@ -262,7 +305,21 @@ impl Checks {
                 }
             }
             "directive" => {
-                *self.ledger.answers.entry(event.field("line").to_owned()).or_default() += 1;
+                let line = event.field("line");
+                let answers = self.ledger.answers.entry(line.to_owned()).or_default();
+                *answers += 1;
+                // What is written half-way says less than all.
+                if *answers > 1 && line.contains(" # n") {
+                    self.violations.push(format!("`{line}` was answered {answers} times"));
+                }
+            }
+            "task-lose" if event.field("reason").starts_with(SILENT) => {
+                let task = event.field("task");
+                let still = self.leases.so_long(task, Instant::now());
+                if still < TTL {
+                    self.violations
+                        .push(format!("{task} was reaped {still:?} after its last beat"));
+                }
             }
             _ => {}
         }
@@ -283,6 +340,20 @@ impl Checks {
             self.violations.push(format!("{}: {}", violation.rule, violation.text));
         }
         self.found = found.len();
+    }
+
+    /// The agent controller killed a process that it had not asked to leave.
+    pub(crate) fn killed(&mut self, name: &str, process: Identity) {
+        let is_it = |agent: &&Registered| {
+            agent.name == name
+                && agent.pid == process.pid.to_string()
+                && agent.start_time == process.start_time.to_string()
+        };
+        let still = self.beats.so_long(name, Instant::now());
+        if still < TTL && self.ledger.sight.agents.iter().any(|agent| is_it(&agent)) {
+            self.violations
+                .push(format!("{name} {process} was killed {still:?} after its last beat"));
+        }
     }
 
     /// An agent was told that its completion counts.

@@ -18,6 +18,9 @@ struct Temper {
     people: u32,
     clock: u32,
     restore: u32,
+    /// How soon what is held back arrives, and what is repeated.
+    release: u32,
+    repeat: u32,
 }
 
 impl Temper {
@@ -28,7 +31,8 @@ impl Temper {
         // granted meanwhile: no rule made of these two alone can keep epochs growing.
         let clock = some(15);
         let restore = if clock == 0 { some(8) } else { 0 };
-        Self { link, process, people, clock, restore }
+        let (release, repeat) = (random.u32(5..150), random.u32(2..60));
+        Self { link, process, people, clock, restore, release, repeat }
     }
 }
 
@@ -70,7 +74,8 @@ impl World {
             happens(temper.clock),
             happens(temper.restore),
         );
-        let (release, repeat, save) = (happens(100), happens(50), happens(20));
+        let (release, repeat, save) =
+            (happens(temper.release), happens(temper.repeat), happens(20));
         if process {
             self.strike().await;
         }
@@ -83,6 +88,8 @@ impl World {
             self.fault("clock jumped", format!("by {seconds} s"));
         }
         if restore && let Some(saved) = self.saved.take() {
+            // It takes a while, so that nothing is granted twice in one microsecond.
+            self.pass(Duration::from_millis(10)).await;
             self.upstream.restore(&saved.content);
             self.checks.restored(&saved.ledger);
             self.fault("redis restored", "");
@@ -97,7 +104,8 @@ impl World {
         if release {
             self.release().await;
         }
-        if repeat && let Some(request) = self.repeats.pop() {
+        if repeat && !self.repeats.is_empty() {
+            let request = self.repeats.swap_remove(self.random.usize(0..self.repeats.len()));
             self.tell("a request arrives again");
             self.upstream.exchange(&request);
             self.follow().await;

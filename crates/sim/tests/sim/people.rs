@@ -40,6 +40,8 @@ pub(crate) struct People {
     /// All lines that were ever written to be applied, by heartbeat file.
     lines: BTreeMap<String, Vec<String>>,
     written: u32,
+    /// What stood in heartbeat files that are gone for now.
+    hidden: BTreeMap<String, String>,
     /// The heartbeat file whose last line has no end yet, and the rest of it.
     torn: Option<(String, String)>,
     /// The instructions are not as people want them.
@@ -66,6 +68,7 @@ impl People {
             agents,
             lines: BTreeMap::new(),
             written: 0,
+            hidden: BTreeMap::new(),
             torn: None,
             is_spoilt: false,
         };
@@ -207,6 +210,8 @@ impl People {
             self.write(&self.text());
         }
         self.finish_line();
+        let hidden: Vec<String> = self.hidden.keys().cloned().collect();
+        hidden.iter().for_each(|agent| self.find_again(agent));
     }
 
     /// Somebody writes into a heartbeat file.
@@ -216,8 +221,8 @@ impl People {
         }
         let name = self.agents[random.usize(0..self.agents.len())].name.clone();
         if random.u32(0..12) == 0 {
-            _ = fs::remove_file(self.heartbeat(&name));
-            return format!("heartbeat: {name}'s is deleted");
+            self.hide(&name);
+            return format!("heartbeat: {name}'s is deleted, until it is written again");
         }
         let goal = &self.goals[random.usize(0..self.goals.len())];
         let task = goal.tasks[random.usize(0..goal.tasks.len())].id.clone();
@@ -248,6 +253,7 @@ impl People {
         self.written += 1;
         let line = format!("{word} # n{:05}", self.written);
         let path = self.heartbeat(agent);
+        self.find_again(agent);
         let mut text = fs::read_to_string(&path).unwrap_or_default();
         text.push_str(&line);
         text.push('\n');
@@ -256,9 +262,25 @@ impl People {
         line
     }
 
+    /// A heartbeat file is gone for a while.
+    fn hide(&mut self, agent: &str) {
+        let path = self.heartbeat(agent);
+        if let Ok(text) = fs::read_to_string(&path) {
+            self.hidden.insert(agent.to_owned(), text);
+            fs::remove_file(path).expect("a heartbeat file");
+        }
+    }
+
+    fn find_again(&mut self, agent: &str) {
+        if let Some(text) = self.hidden.remove(agent) {
+            fs::write(self.heartbeat(agent), text).expect("a heartbeat file");
+        }
+    }
+
     fn finish_line(&mut self) -> bool {
         let Some((agent, rest)) = self.torn.take() else { return false };
         let path = self.heartbeat(&agent);
+        self.find_again(&agent);
         let mut text = fs::read_to_string(&path).unwrap_or_default();
         text.push_str(&rest);
         fs::write(path, text).expect("a heartbeat file");

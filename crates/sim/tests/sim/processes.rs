@@ -34,6 +34,17 @@ pub(crate) struct Process {
     pub(crate) asked: Option<Asked>,
     /// It ends only by SIGKILL.
     pub(crate) stubborn: bool,
+    /// It got a SIGTERM, whatever it made of it.
+    is_warned: bool,
+}
+
+/// What the agent controller did that it should not.
+#[derive(Debug, Clone)]
+pub(crate) enum Deed {
+    /// It killed a process without having asked it to leave.
+    Killed(String, Identity),
+    /// It started a process though one of that name lived.
+    Doubled(String, Identity),
 }
 
 /// How the next start of a process goes wrong.
@@ -56,6 +67,7 @@ struct Inner {
     born: Vec<u32>,
     /// Ended and not seen by the simulation.
     dead: Vec<Process>,
+    deeds: Vec<Deed>,
     spawn_fault: Option<SpawnFault>,
     next_is_stubborn: bool,
 }
@@ -95,6 +107,10 @@ impl Table {
         std::mem::take(&mut self.inner().dead)
     }
 
+    pub(crate) fn deeds(&self) -> Vec<Deed> {
+        std::mem::take(&mut self.inner().deeds)
+    }
+
     pub(crate) fn fail_spawn(&self, fault: Option<SpawnFault>) {
         self.inner().spawn_fault = fault;
     }
@@ -114,10 +130,16 @@ impl Inner {
         self.ticks += 1;
         let identity = Identity { pid, start_time: self.ticks };
         let stubborn = request.is_some() && std::mem::take(&mut self.next_is_stubborn);
-        if request.is_some() {
+        if let Some(request) = &request {
             self.born.push(pid);
+            let name = &request.name;
+            let same = |other: &&Process| other.request.as_ref().is_some_and(|r| r.name == *name);
+            if let Some(other) = self.alive.values().find(same) {
+                self.deeds.push(Deed::Doubled(name.clone(), other.identity));
+            }
         }
-        self.alive.insert(pid, Process { identity, request, asked: None, stubborn });
+        let process = Process { identity, request, asked: None, stubborn, is_warned: false };
+        self.alive.insert(pid, process);
         identity
     }
 
@@ -178,7 +200,14 @@ impl Processes for Table {
         else {
             return Ok(false);
         };
+        if signal == Signal::TERM {
+            found.is_warned = true;
+        }
         if signal == Signal::KILL {
+            if let Some(request) = found.request.as_ref().filter(|_| !found.is_warned) {
+                let deed = Deed::Killed(request.name.clone(), *process);
+                inner.deeds.push(deed);
+            }
             inner.end(process.pid);
         } else if !found.stubborn {
             let asked = if signal == Signal::USR1 { Asked::Retire } else { Asked::Leave };

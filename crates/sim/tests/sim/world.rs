@@ -18,7 +18,7 @@ use crate::lane::{Came, Gate, Lane};
 use crate::link::{Fault, Link};
 use crate::orchestrator::{HOST, Orchestrator, Pinned, Project};
 use crate::people::People;
-use crate::processes::{Table, value};
+use crate::processes::{Deed, Table, value};
 use crate::resp::Words;
 use crate::upstream::Upstream;
 
@@ -230,6 +230,7 @@ impl World {
 
     /// Takes note of what the last step changed.
     pub(crate) async fn follow(&mut self) {
+        self.judge_deeds();
         self.bury();
         for pid in self.table.born() {
             self.start_agent(pid).await;
@@ -260,6 +261,19 @@ impl World {
             let accepted = std::mem::take(&mut agent.state.borrow_mut().accepted);
             for one in accepted {
                 self.checks.accepted(agent.name.as_str(), &one);
+            }
+        }
+    }
+
+    /// Before the killed are forgotten.
+    fn judge_deeds(&mut self) {
+        for deed in self.table.deeds() {
+            match deed {
+                Deed::Killed(name, process) => self.checks.killed(&name, process),
+                Deed::Doubled(name, other) => self
+                    .checks
+                    .violations
+                    .push(format!("{name} was started a second time, beside {other}")),
             }
         }
     }
