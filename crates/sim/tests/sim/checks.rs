@@ -222,6 +222,9 @@ pub(crate) struct Checks {
     found: usize,
     leases: Still,
     beats: Still,
+    /// Before that, beats count for nothing: a restored Redis took some back, and what
+    /// shows the same beat twice looks silent.
+    beats_count_from: Instant,
     pub(crate) violations: Vec<String>,
 }
 
@@ -244,6 +247,7 @@ impl Checks {
             found: 0,
             leases: Still::default(),
             beats: Still::default(),
+            beats_count_from: Instant::now(),
             violations: Vec::new(),
         }
     }
@@ -316,7 +320,7 @@ impl Checks {
             "task-lose" if event.field("reason").starts_with(SILENT) => {
                 let task = event.field("task");
                 let still = self.leases.so_long(task, Instant::now());
-                if still < TTL {
+                if still < TTL && Instant::now() >= self.beats_count_from {
                     self.violations
                         .push(format!("{task} was reaped {still:?} after its last beat"));
                 }
@@ -350,7 +354,8 @@ impl Checks {
                 && agent.start_time == process.start_time.to_string()
         };
         let still = self.beats.so_long(name, Instant::now());
-        if still < TTL && self.ledger.sight.agents.iter().any(|agent| is_it(&agent)) {
+        let known = self.ledger.sight.agents.iter().any(|agent| is_it(&agent));
+        if still < TTL && known && Instant::now() >= self.beats_count_from {
             self.violations
                 .push(format!("{name} {process} was killed {still:?} after its last beat"));
         }
@@ -378,6 +383,7 @@ impl Checks {
     pub(crate) fn restored(&mut self, ledger: &Ledger) {
         self.checker.restored();
         self.ledger = ledger.clone();
+        self.beats_count_from = Instant::now() + TTL;
         self.last_event = "$".to_owned();
         let last = self.upstream.ask(&["XREVRANGE", "events", "+", "-", "COUNT", "1"]).list();
         self.last_event = last
