@@ -9,7 +9,7 @@ TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
 	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short chaos-figures soak lint fmt docs ci clean-state fuzz
+.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short chaos-figures soak lint fmt docs ci clean-state fuzz sim
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,11 @@ test-live: setup llm-clis ## run one goal on the real service: needs a key or a 
 	@$(TEST_TOOLS); "$$ORCH_TEST_CLAUDE" auth status > /dev/null 2>&1 || { \
 	    echo "nobody is logged in: set ANTHROPIC_API_KEY, or log in with $$ORCH_TEST_CLAUDE" >&2; exit 1; }
 	$(TEST_TOOLS) $(CARGO) test --locked --test e2e llm::live -- --ignored --nocapture
+
+# SEED=n plays one and prints its steps; FIRST=n is where SEEDS begin.
+sim: ## play SEEDS=1000 seeds of the simulator: real scripts, virtual time, faults
+	@SEED=$(SEED) SEEDS=$(SEEDS) FIRST=$(FIRST) $(CARGO) test --profile sim --locked -q -p sim --test sim \
+	    promises -- --nocapture
 
 model: ## explore every state of the claim protocol, and print how many
 	$(CARGO) test --locked -p model --test protocol -- --nocapture --test-threads=1
