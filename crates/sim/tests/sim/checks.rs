@@ -66,6 +66,13 @@ pub(crate) struct Task {
     pub(crate) is_delayed: bool,
 }
 
+impl Task {
+    /// Whether it waits before it is tried again.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.status == "ready" && self.is_delayed
+    }
+}
+
 /// One agent's registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registered {
@@ -363,7 +370,14 @@ impl Checks {
 
     /// An agent was told that its completion counts.
     pub(crate) fn accepted(&mut self, agent: &str, accepted: &Accepted) {
-        let Accepted { task, generation, epoch } = accepted;
+        let Accepted { task, generation, epoch, incarnation } = accepted;
+        let present = self.ledger.sight.agents.iter().find(|known| known.name == agent);
+        let present = present.map(|known| known.incarnation.clone()).unwrap_or_default();
+        if present != incarnation.to_string() {
+            self.violations.push(format!(
+                "{task} was completed by incarnation {incarnation} of {agent}, and {present} has the name"
+            ));
+        }
         // A task that a new plan kept is completed under that plan.
         let told: Vec<&String> = self
             .ledger

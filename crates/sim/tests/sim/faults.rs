@@ -193,8 +193,8 @@ impl World {
         } else {
             self.people.edit(&mut self.random).to_owned()
         };
-        let kind =
-            if self.people.is_spoilt() { "control file spoilt" } else { "control file edited" };
+        let spoilt = !heartbeats && self.people.is_spoilt();
+        let kind = if spoilt { "control file spoilt" } else { "control file edited" };
         self.fault(kind, done);
         self.saved_file(heartbeats);
     }

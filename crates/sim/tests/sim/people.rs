@@ -287,6 +287,14 @@ impl People {
         true
     }
 
+    /// Every goal is planned anew.
+    pub(crate) fn reparse_all(&mut self) {
+        for agent in 0..self.goals.len() {
+            let name = self.agents[agent].name.clone();
+            self.append(&name, "REPARSE");
+        }
+    }
+
     /// Everybody may work again.
     pub(crate) fn resume_all(&mut self) {
         for name in self.declared() {
