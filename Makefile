@@ -9,7 +9,7 @@ TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
 	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short chaos-figures soak lint fmt docs ci clean-state fuzz sim
+.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short chaos-figures soak lint fmt docs ci clean-state fuzz sim planted
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,10 @@ test-live: setup llm-clis ## run one goal on the real service: needs a key or a 
 sim: ## play SEEDS=1000 seeds of the simulator: real scripts, virtual time, faults
 	@SEED=$(SEED) SEEDS=$(SEEDS) FIRST=$(FIRST) $(CARGO) test --profile sim --locked -q -p sim --test sim \
 	    promises -- --nocapture
+
+# Each bug that is known to break a promise, in a copy of the sources: who finds it, and when.
+planted: ## plant bugs into a copy, and see which detector finds each
+	@sh tests/planted/run.sh
 
 model: ## explore every state of the claim protocol, and print how many
 	$(CARGO) test --locked -p model --test protocol -- --nocapture --test-threads=1

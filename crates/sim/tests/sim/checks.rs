@@ -148,7 +148,7 @@ impl Sight {
         for task in &self.tasks {
             *counts.entry((task.goal.clone(), task.status.clone())).or_default() += 1;
             let running = task.status == "running";
-            if running != !task.lease.is_empty() {
+            if running == task.lease.is_empty() {
                 faults.push(format!(
                     "{} is {} and its lease is `{}`",
                     task.id, task.status, task.lease

@@ -3,7 +3,7 @@
 //! number alone, so that whatever breaks can be looked at again.
 //!
 //! `SEEDS=n` plays so many seeds (from `FIRST=n` on), `SEED=n` plays one and prints what
-//! happens in it.
+//! happens in it. `TWICE=n` plays so many seeds twice each. After `FAILURES=n` failing seeds the rest is left out.
 
 #![allow(
     clippy::expect_used,
@@ -30,6 +30,8 @@ mod world;
 
 use std::str::FromStr;
 
+/// How many failing seeds are told of, before the rest is not played any more.
+const MOST_FAILURES: usize = 5;
 /// How many seeds a plain run of all tests plays.
 const FEW: u64 = 40;
 
@@ -43,16 +45,21 @@ fn promises_should_hold_whatever_the_seed() {
     if let Some(seed) = setting("SEED") {
         return play::one(seed);
     }
-    play::many(setting("FIRST").unwrap_or(1), setting("SEEDS").unwrap_or(FEW));
+    let (first, seeds) = (setting("FIRST").unwrap_or(1), setting("SEEDS").unwrap_or(FEW));
+    play::many(first, seeds, setting("FAILURES").unwrap_or(MOST_FAILURES));
 }
 
 #[test]
 fn same_seed_should_give_the_same_steps() {
+    // The other plays what the first has not seen: also that must make no difference.
+    let mut other = play::Player::new();
     let mut player = play::Player::new();
-    for seed in [3, 1_000_003] {
-        let (first, second) = (player.play(seed), player.play(seed));
+    let first: u64 = setting("FIRST").unwrap_or(1_000_003);
+    for seed in first..first + setting("TWICE").unwrap_or(3) {
+        let (first, second) = (player.play(seed), other.play(seed));
         let differs = first.trace.iter().zip(&second.trace).position(|(a, b)| a != b);
-        assert_eq!(differs.map(|at| (&first.trace[at], &second.trace[at])), None);
-        assert_eq!(first.trace.len(), second.trace.len());
+        let differs = differs.map(|at| (&first.trace[at], &second.trace[at]));
+        assert_eq!(differs, None, "seed {seed}");
+        assert_eq!(first.trace.len(), second.trace.len(), "seed {seed}");
     }
 }

@@ -13,8 +13,6 @@ use crate::world::World;
 
 /// How many seeds are played at a time.
 const PLAYERS: usize = 2;
-/// How many failing seeds are told of, before the rest is not played any more.
-const MOST_FAILURES: usize = 5;
 
 /// What came of one seed.
 #[derive(Default)]
@@ -96,7 +94,7 @@ pub(crate) fn one(seed: u64) {
 }
 
 /// Plays many and prints the sum.
-pub(crate) fn many(first: u64, count: u64) {
+pub(crate) fn many(first: u64, count: u64, most_failures: usize) {
     let began = Instant::now();
     let next = Arc::new(AtomicU64::new(first));
     let sum: Arc<Mutex<Sum>> = Arc::default();
@@ -105,7 +103,7 @@ pub(crate) fn many(first: u64, count: u64) {
             let (next, sum) = (Arc::clone(&next), Arc::clone(&sum));
             std::thread::spawn(move || {
                 let mut player = Player::new();
-                while !sum.lock().expect("no panic").is_enough() {
+                while sum.lock().expect("no panic").failed.len() < most_failures {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= first + count {
                         return;
@@ -134,10 +132,6 @@ struct Sum {
 }
 
 impl Sum {
-    fn is_enough(&self) -> bool {
-        self.failed.len() >= MOST_FAILURES
-    }
-
     fn add(&mut self, played: Played) {
         self.seeds += 1;
         self.steps += played.steps;
