@@ -33,6 +33,11 @@ pub(crate) struct Tally {
     pub(crate) memory: String,
 }
 
+/// How many there were; two at once are two.
+pub(crate) fn faults(mended: &[Mended]) -> usize {
+    mended.iter().map(|one| one.kinds.split('+').count()).sum()
+}
+
 /// The whole report.
 pub(crate) fn text(
     settings: &Settings,
@@ -41,7 +46,7 @@ pub(crate) fn text(
     tally: &Tally,
 ) -> String {
     let mut out = String::new();
-    let faults: usize = mended.iter().map(|one| one.kinds.split('+').count()).sum();
+    let faults = faults(mended);
     _ = writeln!(
         out,
         "\nseed {}, appendfsync {}: {faults} faults in {:.0} s; all of them mended\n",

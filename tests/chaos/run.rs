@@ -115,7 +115,10 @@ impl Run<'_> {
         let only = &self.settings.only;
         let mut empty =
             Some(Kind::RedisEmpty).filter(|kind| only.is_empty() || only.contains(kind));
-        while begin.elapsed() < self.settings.during {
+        let is_due = |run: &Self| {
+            begin.elapsed() < run.settings.during || run.faults() < run.settings.faults
+        };
+        while is_due(self) {
             let first = if begin.elapsed() < self.settings.during / EMPTY_AFTER {
                 None
             } else {
@@ -126,6 +129,11 @@ impl Run<'_> {
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
         self.finish().await
+    }
+
+    /// How many faults were mended; two at once are two.
+    fn faults(&self) -> usize {
+        report::faults(&self.mended)
     }
 
     /// Waits until the present plan is in force.

@@ -12,6 +12,8 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     /// For how long to begin new faults, with one plan.
     pub(crate) during: Duration,
+    /// Not fewer than so many, however long that takes.
+    pub(crate) faults: usize,
     /// For how long to begin new plans; one in any case.
     pub(crate) whole: Duration,
     pub(crate) tasks: usize,
@@ -23,13 +25,14 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// From `ORCH_CHAOS_SEED`, `_SECONDS`, `_HOURS`, `_TASKS`, `_AGENTS` and `_ONLY` (kinds of
+    /// From `ORCH_CHAOS_SEED`, `_SECONDS`, `_FAULTS`, `_HOURS`, `_TASKS`, `_AGENTS` and `_ONLY` (kinds of
     /// faults, separated by commas).
     pub(crate) fn from_env() -> Self {
         let seed = number("ORCH_CHAOS_SEED", 1);
         Self {
             seed,
             during: Duration::from_secs(number("ORCH_CHAOS_SECONDS", 60)),
+            faults: number("ORCH_CHAOS_FAULTS", 0),
             whole: Duration::from_secs_f64(3_600.0 * number("ORCH_CHAOS_HOURS", 0.0)),
             tasks: number("ORCH_CHAOS_TASKS", 250),
             agents: number("ORCH_CHAOS_AGENTS", 8),
