@@ -59,7 +59,7 @@ CHAOS_RUN = --test chaos fleet_should -- --ignored --nocapture
 
 chaos: CHAOS_SEED = $(shell date +%s)
 chaos: setup ## break everything for 10 minutes, and see that nothing is lost
-	ORCH_CHAOS_SECONDS=600 ORCH_CHAOS_TASKS=2000 $(CHAOS) --release $(CHAOS_RUN)
+	ORCH_CHAOS_SECONDS=600 ORCH_CHAOS_FAULTS=100 ORCH_CHAOS_TASKS=2000 $(CHAOS) --release $(CHAOS_RUN)
 
 chaos-short: CHAOS_SEED = 1
 chaos-short: setup ## the same for a minute, as CI does
