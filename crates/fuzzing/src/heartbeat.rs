@@ -51,6 +51,12 @@ fn carry_out(before: &str, current: &str, last: LastLine) {
     assert_eq!(lines.len(), first.added());
     assert!(first.pending().is_none() || last == LastLine::Wait);
 
+    // Each line that says something was seen and is kept, or is added, or waits.
+    let says = |text: &str| additions("", text, LastLine::Take).added();
+    let kept = says(before) - first.removed();
+    let waits = usize::from(first.pending().is_some());
+    assert_eq!(kept + first.added() + waits, says(current), "a line was lost or invented");
+
     let mut seen = before.to_owned();
     for (done, step) in planned.iter().enumerate() {
         seen = step.seen.after(&seen);

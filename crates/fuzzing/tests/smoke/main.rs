@@ -13,6 +13,7 @@
 )]
 
 mod generate;
+mod json;
 mod mutate;
 
 use std::collections::BTreeMap;
@@ -78,7 +79,7 @@ fn smoke(name: &'static str) {
             sender.send(Some((file.clone(), seed.clone()))).unwrap();
             run(name, target, file, seed);
         }
-        for (what, data) in generate::hostile(seeds.values()) {
+        for (what, data) in generate::hostile(seeds.values()).chain(json::hostile(seeds.values())) {
             sender.send(Some((what.clone(), data.clone()))).unwrap();
             run(name, target, &what, &data);
         }
