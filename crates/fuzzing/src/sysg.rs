@@ -25,7 +25,11 @@ pub fn sysg(data: &[u8]) {
             duration: Duration::from_secs(1),
         };
         match child(&ended, &Asked { name: "agent", parent: 7, action: "spawn" }) {
-            Ok(pid) => assert!(status.is_success() && i32::try_from(pid).is_ok_and(|pid| pid > 0)),
+            Ok(pid) => {
+                assert!(status.is_success() && i32::try_from(pid).is_ok_and(|pid| pid > 0));
+                let line = stdout.lines().rfind(|line| !line.trim().is_empty());
+                assert_eq!(line.and_then(|line| line.trim().parse().ok()), Some(pid));
+            }
             Err(error) => assert_quotable(&error.to_string(), ERROR_BYTES, "an error"),
         }
         match version(&ended) {
