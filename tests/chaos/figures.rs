@@ -10,6 +10,7 @@ use process::{Identity, Signal};
 use store::event::Event;
 use testkit::wait_until;
 
+use crate::report::percentile;
 use crate::support::{DEADLINE, Fleet, agents, fleet, goal, identity, signal, task};
 
 /// Each agent dies once in each round, so that none waits for its backoff: the next
@@ -34,10 +35,7 @@ impl Figure {
     fn line(&self) -> String {
         let mut times = self.times.clone();
         times.sort_unstable();
-        let at = |share: usize| {
-            let found = times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
-            found.map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
-        };
+        let at = |share| percentile(&times, share).as_secs_f64() * 1_000.0;
         let (count, p50, p99, max) = (times.len(), at(50), at(99), at(100));
         format!("{:66} {count:>4} {p50:>8.0} {p99:>8.0} {max:>8.0}  {}", self.what, self.wanted)
     }

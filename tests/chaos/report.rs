@@ -25,7 +25,6 @@ pub(crate) struct Tally {
     pub(crate) completions: u64,
     pub(crate) losses: u64,
     pub(crate) failures: u64,
-    pub(crate) undone: usize,
     pub(crate) begun: usize,
     pub(crate) ended: usize,
     pub(crate) repeated: usize,
@@ -36,6 +35,12 @@ pub(crate) struct Tally {
 /// How many there were; two at once are two.
 pub(crate) fn faults(mended: &[Mended]) -> usize {
     mended.iter().map(|one| one.kinds.split('+').count()).sum()
+}
+
+/// The smallest time that so many in a hundred of these do not exceed; zero of none.
+pub(crate) fn percentile(sorted: &[Duration], share: usize) -> Duration {
+    let rank = (sorted.len() * share).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
 /// The whole report.
@@ -71,7 +76,7 @@ pub(crate) fn text(
         let sysg =
             sysg.map_or_else(String::new, |longest| format!("up to {}", longest.as_millis()));
         times.sort_unstable();
-        let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)].as_millis();
+        let at = |share| percentile(&times, share).as_millis();
         _ = writeln!(
             out,
             "{kind:20} {:>5} {:>8} {:>8} {:>8} {sysg:>16}",
@@ -90,7 +95,7 @@ pub(crate) fn text(
         settings.tasks,
         t.attempts,
         t.completions,
-        t.undone,
+        t.completions.saturating_sub(t.done as u64),
         t.losses,
         t.failures,
         t.begun,

@@ -35,7 +35,6 @@ pub(crate) async fn judge(scene: &Scene, settings: &Settings) -> (Tally, Vec<Str
         completions: seen.count("task-complete"),
         losses: seen.count("task-lose"),
         failures: seen.count("task-retry") + seen.count("task-fail"),
-        undone: seen.undone,
         begun: effects.values().map(|of| of.began.len()).sum(),
         ended: effects.values().map(|of| of.ended.len()).sum(),
         repeated: effects.values().filter(|of| of.ended.len() > 1).count(),

@@ -28,8 +28,6 @@ pub(crate) struct Seen {
     pub(crate) kinds: BTreeMap<String, u64>,
     /// What was accepted since Redis last lost data, by task.
     pub(crate) accepted: HashMap<String, Accepted>,
-    /// How many completions a restore undid.
-    pub(crate) undone: usize,
     /// Promises that were seen broken.
     pub(crate) broken: Vec<String>,
     epochs: HashMap<String, u64>,
@@ -84,17 +82,13 @@ impl Witness {
 
     /// Counts from now on; what was accepted stays accepted.
     pub(crate) fn count_anew(&self) {
-        let mut seen = self.seen();
-        seen.kinds.clear();
-        seen.undone = 0;
+        self.seen().kinds.clear();
     }
 
     /// Redis is gone and comes back with older data, or with none: what was accepted
     /// since is undone.
     pub(crate) fn data_is_older(&self) {
-        let mut seen = self.seen();
-        seen.undone += seen.accepted.len();
-        seen.accepted.clear();
+        self.seen().accepted.clear();
     }
 }
 
