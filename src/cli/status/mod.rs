@@ -85,8 +85,8 @@ fn show(view: &View, output: Output, screen: &Screen) -> anyhow::Result<()> {
 /// Looks at everything. An error is about Redis itself.
 async fn look(session: &Session) -> Result<View, Error> {
     let store = &session.store;
-    let mut problems = of_redis(store).await?;
-    problems.extend(declared_problems(store).await?);
+    let mut problems = declared_problems(store).await?;
+    problems.extend(of_redis(store).await);
     let goals = goals(store, &mut problems).await?;
     let agents = kept(store.agents().await, &mut problems)?;
     let leaders = kept(store.leaders().await, &mut problems)?;
@@ -118,17 +118,12 @@ async fn look(session: &Session) -> Result<View, Error> {
     })
 }
 
-/// What is wrong with the server itself, though it answers.
-async fn of_redis(store: &Store) -> Result<Vec<Problem>, Error> {
-    let mut found = Vec::new();
-    for server in kept(store.server().await.map(|server| vec![server]), &mut found)? {
-        found.extend(server.refuses_writes.map(|why| {
-            Problem::error(format!(
-                "Redis refuses every write, and what is shown here may be out of date: {why}"
-            ))
-        }));
-    }
-    Ok(found)
+/// What is wrong with the server itself, though it answers. Who may not ask is not told.
+async fn of_redis(store: &Store) -> Option<Problem> {
+    let why = store.server().await.ok()?.refuses_writes?;
+    Some(Problem::error(format!(
+        "Redis refuses every write, and what is shown here may be out of date: {why}"
+    )))
 }
 
 async fn declared_problems(store: &Store) -> Result<Vec<Problem>, Error> {
