@@ -73,9 +73,6 @@ impl World {
         self.frozen.clear();
         self.table.fail_spawn(None);
         self.planner.failures.store(0, std::sync::atomic::Ordering::Relaxed);
-        for request in std::mem::take(&mut self.repeats) {
-            self.upstream.exchange(&request);
-        }
         self.lost_wakes = 0;
         {
             let mut skill = self.skill.borrow_mut();

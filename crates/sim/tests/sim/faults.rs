@@ -26,12 +26,13 @@ struct Temper {
 impl Temper {
     fn draw(random: &mut fastrand::Rng) -> Self {
         let mut some = |most: u32| if random.bool() { random.u32(0..=most) } else { 0 };
-        let (link, process, people) = (some(100), some(40), some(40));
+        let (link, process, people) = (some(200), some(40), some(40));
         // A clock that was set forward and back, and a Redis that forgot all that was
         // granted meanwhile: no rule made of these two alone can keep epochs growing.
         let clock = some(15);
         let restore = if clock == 0 { some(8) } else { 0 };
-        let (release, repeat) = (random.u32(5..150), random.u32(2..60));
+        let repeat = some(60);
+        let release = random.u32(5..150);
         Self { link, process, people, clock, restore, release, repeat }
     }
 }
@@ -59,7 +60,7 @@ impl World {
             let at = due[self.random.usize(0..due.len())];
             if self.random.u32(0..1000) < temper.link {
                 let fault = Fault::ALL[self.random.usize(0..Fault::ALL.len())];
-                let after = self.random.u32(0..4);
+                let after = [0, 0, 0, 1, 1, 2, 3][self.random.usize(0..7)];
                 self.lanes[at].link.arm(after, fault);
             }
             self.step(at).await;
@@ -104,9 +105,8 @@ impl World {
         if release {
             self.release().await;
         }
-        if repeat && !self.repeats.is_empty() {
-            let request = self.repeats.swap_remove(self.random.usize(0..self.repeats.len()));
-            self.tell("a request arrives again");
+        if repeat && let Some(request) = self.sent.any(&mut self.random) {
+            self.fault("request repeated", "");
             self.upstream.exchange(&request);
             self.follow().await;
         }

@@ -1,6 +1,7 @@
 //! The way from one simulated process to Redis. Everything that it asks passes here, one
 //! request at a time, and here is where it goes wrong: at a request that the seed chose.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -27,19 +28,37 @@ pub(crate) enum Fault {
     SwallowReply,
     /// It arrives only after others went on.
     Hold,
-    /// It arrives again, later.
-    Repeat,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::CrashBefore,
-        Self::CrashAfter,
-        Self::CutReply,
-        Self::SwallowReply,
-        Self::Hold,
-        Self::Repeat,
-    ];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::CrashBefore, Self::CrashAfter, Self::CutReply, Self::SwallowReply, Self::Hold];
+}
+
+/// The last calls of scripts that arrived, whoever sent them: each may arrive again.
+#[derive(Clone, Default)]
+pub(crate) struct Sent(Arc<Mutex<VecDeque<Vec<Words>>>>);
+
+impl Sent {
+    /// How many are kept.
+    const KEPT: usize = 150;
+
+    fn add(&self, burst: Vec<Words>) {
+        if !burst.iter().any(|words| words[0] == b"EVALSHA") {
+            return;
+        }
+        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.len() == Self::KEPT {
+            sent.pop_front();
+        }
+        sent.push_back(burst);
+    }
+
+    /// One of them, where there is any.
+    pub(crate) fn any(&self, random: &mut fastrand::Rng) -> Option<Vec<Words>> {
+        let sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.is_empty() { None } else { sent.get(random.usize(0..sent.len())).cloned() }
+    }
 }
 
 #[derive(Default)]
@@ -55,8 +74,6 @@ struct State {
     /// Nothing passes.
     cut: bool,
     crashed: bool,
-    /// A request that is to arrive again.
-    repeat: Option<Vec<Words>>,
     /// Whom to tell that nothing goes on here.
     watcher: Option<Waker>,
 }
@@ -64,6 +81,7 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     upstream: Upstream,
+    sent: Sent,
     released: Notify,
     severed: Notify,
 }
@@ -85,12 +103,13 @@ impl Drop for Link {
 }
 
 impl Link {
-    pub(crate) fn new(upstream: &Upstream, folder: &Path, number: u64) -> Self {
+    pub(crate) fn new(upstream: &Upstream, sent: &Sent, folder: &Path, number: u64) -> Self {
         let path = folder.join(format!("link-{number}"));
         let listener = UnixListener::bind(&path).expect("a socket");
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             upstream: upstream.clone(),
+            sent: sent.clone(),
             released: Notify::new(),
             severed: Notify::new(),
         });
@@ -166,11 +185,6 @@ impl Link {
         if cut {
             self.shared.severed.notify_waiters();
         }
-    }
-
-    /// A request that is to arrive again, once.
-    pub(crate) fn repeat(&self) -> Option<Vec<Words>> {
-        self.state().repeat.take()
     }
 }
 
@@ -276,10 +290,10 @@ async fn handle(shared: &Shared, burst: Vec<Words>) -> Option<Vec<u8>> {
             shared.stop(|state| state.held = true);
             hold(shared).await;
         }
-        Some(Fault::Repeat) => shared.state().repeat = Some(burst.clone()),
         Some(Fault::CrashAfter | Fault::CutReply | Fault::SwallowReply) | None => {}
     }
     let reply = shared.upstream.exchange(&burst).concat();
+    shared.sent.add(burst);
     match fault {
         Some(Fault::CrashAfter) => {
             shared.stop(|state| state.crashed = true);
@@ -293,7 +307,7 @@ async fn handle(shared: &Shared, burst: Vec<Words>) -> Option<Vec<u8>> {
             shared.stop(|state| state.broken = true);
             std::future::pending().await
         }
-        Some(Fault::CrashBefore | Fault::Hold | Fault::Repeat) | None => Some(reply),
+        Some(Fault::CrashBefore | Fault::Hold) | None => Some(reply),
     }
 }
 

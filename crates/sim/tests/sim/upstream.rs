@@ -34,6 +34,8 @@ const REPLACED: [(&str, &str); 2] = [
 
 struct Connection {
     stream: UnixStream,
+    /// What a planted bug replaces in scripts, by what.
+    planted: Vec<(String, String)>,
     /// Scripts by the name that clients know them by, and the one they have here.
     scripts: HashMap<Vec<u8>, Vec<u8>>,
 }
@@ -47,7 +49,11 @@ impl Upstream {
         let url = server.url();
         let path = url.strip_prefix("unix://").expect("a server with a unix socket");
         let stream = UnixStream::connect(path).expect("a Redis that answers");
-        Self(Arc::new(Mutex::new(Connection { stream, scripts: HashMap::new() })))
+        Self(Arc::new(Mutex::new(Connection {
+            stream,
+            planted: planted(),
+            scripts: HashMap::new(),
+        })))
     }
 
     /// Sends requests in one piece and gives their replies.
@@ -87,6 +93,9 @@ impl Upstream {
             text = text.replace(from, to);
         }
         let mut this = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (from, to) in &this.planted {
+            text = text.replace(from, to);
+        }
         let reply = this.send(&encode(&["SCRIPT", "LOAD", &text]), 1).remove(0);
         this.scripts.insert(sha.to_vec(), Reply::read(&reply).bytes());
     }
@@ -146,6 +155,37 @@ impl Upstream {
             .collect();
         self.ask_all(&restores);
     }
+}
+
+/// What `PLANT=<name>` asks for: the parts of `tests/planted/<name>.patch` that change
+/// scripts, so that these need no other build.
+fn planted() -> Vec<(String, String)> {
+    let Ok(name) = std::env::var("PLANT") else { return Vec::new() };
+    if name.is_empty() {
+        return Vec::new();
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/planted");
+    let patch = std::fs::read_to_string(format!("{folder}/{name}.patch")).expect("a patch");
+    let mut hunks: Vec<(String, String)> = Vec::new();
+    let mut in_script = false;
+    for line in patch.lines() {
+        if let Some(file) = line.strip_prefix("+++ ") {
+            in_script = file.ends_with(".lua");
+        } else if in_script && line.starts_with("@@") {
+            hunks.push(Default::default());
+        } else if let Some((from, to)) = hunks.last_mut().filter(|_| in_script) {
+            let (kind, text) = line.split_at(line.len().min(1));
+            if matches!(kind, " " | "-") {
+                from.push_str(text);
+                from.push('\n');
+            }
+            if matches!(kind, " " | "+") {
+                to.push_str(text);
+                to.push('\n');
+            }
+        }
+    }
+    hunks
 }
 
 impl Connection {

@@ -15,11 +15,10 @@ use crate::agent::{Agent, Skill, State};
 use crate::checks::{Checks, Ledger};
 use crate::clock::Clock;
 use crate::lane::{Came, Gate, Lane};
-use crate::link::{Fault, Link};
+use crate::link::{Fault, Link, Sent};
 use crate::orchestrator::{HOST, Orchestrator, Pinned, Project};
 use crate::people::People;
 use crate::processes::{Deed, Table, value};
-use crate::resp::Words;
 use crate::upstream::Upstream;
 
 /// Redis as it was, and what was known of it then.
@@ -44,8 +43,8 @@ pub(crate) struct World {
     pub(crate) skill: Rc<RefCell<Skill>>,
     pub(crate) checks: Checks,
     pub(crate) saved: Option<Saved>,
-    /// Requests that are to arrive again.
-    pub(crate) repeats: Vec<Vec<Words>>,
+    /// What arrived, and may arrive again.
+    pub(crate) sent: Sent,
     /// How many of a hundred wakes are lost.
     pub(crate) lost_wakes: u32,
     /// When systemg starts an orchestrator again.
@@ -86,7 +85,7 @@ impl World {
             })),
             checks: Checks::new(upstream),
             saved: None,
-            repeats: Vec::new(),
+            sent: Sent::default(),
             lost_wakes: random.u32(0..60),
             restart_at: Some(Instant::now()),
             steps: 0,
@@ -117,7 +116,7 @@ impl World {
 
     pub(crate) fn link(&mut self) -> Link {
         self.links += 1;
-        Link::new(&self.upstream, self.folder.path(), self.links)
+        Link::new(&self.upstream, &self.sent, self.folder.path(), self.links)
     }
 
     /// Starts another orchestrator.
@@ -207,8 +206,7 @@ impl World {
         let came = lane.go().await;
         let happened = lane.link.happened();
         lane.link.disarm();
-        let (name, repeat) = (lane.name, lane.link.repeat());
-        self.repeats.extend(repeat);
+        let name = lane.name;
         if let Some(fault) = happened {
             self.fault(kind(fault), format!("at {pid} {name}"));
         }
@@ -410,6 +408,5 @@ pub(crate) const fn kind(fault: Fault) -> &'static str {
         Fault::CutReply => "reply cut off",
         Fault::SwallowReply => "reply swallowed",
         Fault::Hold => "request held back",
-        Fault::Repeat => "request repeated",
     }
 }
