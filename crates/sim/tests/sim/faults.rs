@@ -31,7 +31,7 @@ impl Temper {
         // granted meanwhile: no rule made of these two alone can keep epochs growing.
         let clock = some(15);
         let restore = if clock == 0 { some(8) } else { 0 };
-        let repeat = some(60);
+        let repeat = some(120);
         let release = random.u32(5..150);
         Self { link, process, people, clock, restore, release, repeat }
     }
@@ -138,7 +138,7 @@ impl World {
     /// Something happens to a process.
     async fn strike(&mut self) {
         let all = self.table.all();
-        let what = self.random.u32(0..10);
+        let what = self.random.u32(0..11);
         match what {
             6 => {
                 let fault = [SpawnFault::TimesOut, SpawnFault::Refused, SpawnFault::DiesAtOnce]
@@ -160,6 +160,16 @@ impl World {
                 return self.follow().await;
             }
             _ => {}
+        }
+        if what == 10 {
+            let agents: Vec<_> = all.iter().filter_map(|one| one.request.clone()).collect();
+            if !agents.is_empty() && all.len() < 16 {
+                let request = agents[self.random.usize(0..agents.len())].clone();
+                self.fault("agent started by hand", &request.name);
+                self.table.start(Some(request));
+                self.follow().await;
+            }
+            return;
         }
         if all.is_empty() {
             return;

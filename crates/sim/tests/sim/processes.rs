@@ -81,9 +81,9 @@ impl Table {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a process; one with a request is an agent's.
+    /// Starts a process by hand; one with a request is an agent's.
     pub(crate) fn start(&self, request: Option<SpawnRequest>) -> Identity {
-        self.inner().start(request)
+        self.inner().start(request, true)
     }
 
     pub(crate) fn end(&self, pid: u32) {
@@ -121,7 +121,7 @@ impl Table {
 }
 
 impl Inner {
-    fn start(&mut self, request: Option<SpawnRequest>) -> Identity {
+    fn start(&mut self, request: Option<SpawnRequest>, by_hand: bool) -> Identity {
         let free = (0..PIDS)
             .map(|n| FIRST_PID + (self.next_pid + n) % PIDS)
             .find(|pid| !self.alive.contains_key(pid));
@@ -134,7 +134,7 @@ impl Inner {
             self.born.push(pid);
             let name = &request.name;
             let same = |other: &&Process| other.request.as_ref().is_some_and(|r| r.name == *name);
-            if let Some(other) = self.alive.values().find(same) {
+            if let Some(other) = self.alive.values().find(same).filter(|_| !by_hand) {
                 self.deeds.push(Deed::Doubled(name.clone(), other.identity));
             }
         }
@@ -162,15 +162,15 @@ impl Supervisor for Table {
     async fn spawn(&self, request: &SpawnRequest) -> Result<Identity, Error> {
         let mut inner = self.inner();
         match inner.spawn_fault.take() {
-            None => Ok(inner.start(Some(request.clone()))),
+            None => Ok(inner.start(Some(request.clone()), false)),
             Some(SpawnFault::TimesOut) => {
-                inner.start(Some(request.clone()));
+                inner.start(Some(request.clone()), false);
                 let after = std::time::Duration::from_secs(5);
                 Err(Error::TimedOut { action: "start".to_owned(), after })
             }
             Some(SpawnFault::Refused) => Err(Error::SpawnRate { name: request.name.clone() }),
             Some(SpawnFault::DiesAtOnce) => {
-                let identity = inner.start(Some(request.clone()));
+                let identity = inner.start(Some(request.clone()), false);
                 inner.end(identity.pid);
                 Ok(identity)
             }
