@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use model::goal::Status;
 use model::task::State;
-use testkit::{FaultProxy, Mode, wait_until};
+use testkit::{FaultProxy, Mode, free_port, wait_until};
 
-use crate::support::{DEADLINE, Fleet, agents, fleet, free_port, goal, identity, task};
+use crate::support::{DEADLINE, Fleet, agents, fleet, goal, identity, task};
 
 const NAMES: [&str; 3] = ["hold_agent", "a_agent", "b_agent"];
 const SHORT: usize = 30;
