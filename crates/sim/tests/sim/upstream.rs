@@ -169,7 +169,9 @@ fn planted() -> Vec<(String, String)> {
     let mut hunks: Vec<(String, String)> = Vec::new();
     let mut in_script = false;
     for line in patch.lines() {
-        if let Some(file) = line.strip_prefix("+++ ") {
+        if line.starts_with("diff ") {
+            in_script = false;
+        } else if let Some(file) = line.strip_prefix("+++ ") {
             in_script = file.ends_with(".lua");
         } else if in_script && line.starts_with("@@") {
             hunks.push(Default::default());
