@@ -33,7 +33,7 @@ llm-clis: setup ## install claude and codex into .tools, for the tests
 	@sh deploy/llm-clis.sh
 
 test: setup llm-clis ## run all tests, on a real Redis, sysg, claude and codex
-	$(TEST_TOOLS) $(CARGO) test --workspace --locked
+	$(TEST_TOOLS) $(CARGO) test --workspace --locked --no-fail-fast
 
 # The only target that talks to a model, and costs money: at most a dollar.
 test-live: setup llm-clis ## run one goal on the real service: needs a key or a login
