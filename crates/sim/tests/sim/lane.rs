@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -15,6 +16,8 @@ use crate::link::Link;
 /// as one on which nothing will. Whatever is sent within this process has arrived at the
 /// next look; a few more do no harm.
 const LOOKS: u32 = 24;
+/// No step takes longer: what waits longer waits for virtual time.
+const LONGEST_STEP: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 struct Inner {
@@ -109,24 +112,27 @@ impl Lane {
     pub(crate) async fn go(&mut self) -> Came {
         self.gate.open();
         let mut looks = 0;
+        let began = std::time::Instant::now();
         loop {
             let came = std::future::poll_fn(|context| {
                 // Before it is polled: what wakes us may come during that.
                 let stuck = self.link.is_stuck(context.waker());
                 if self.future.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(Some(Came::Home));
+                    return Poll::Ready(Ok(Came::Home));
                 }
                 if self.gate.due().is_some() {
-                    return Poll::Ready(Some(Came::Far));
+                    return Poll::Ready(Ok(Came::Far));
                 }
-                if stuck { Poll::Ready(None) } else { Poll::Pending }
+                Poll::Ready(Err(stuck))
             });
-            if let Some(came) = came.await {
-                return came;
-            }
             looks += 1;
-            if looks > LOOKS {
-                return Came::Stuck;
+            match came.await {
+                Ok(came) => return came,
+                Err(true) if looks > LOOKS => return Came::Stuck,
+                // It waits for time to pass, as before it tries again, though nothing is
+                // wrong with its link any more.
+                Err(false) if began.elapsed() > LONGEST_STEP => return Came::Stuck,
+                Err(_) => {}
             }
             tokio::task::yield_now().await;
         }
