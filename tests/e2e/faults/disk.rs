@@ -51,6 +51,14 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // Lazily: it goes with its last user, and the folder can be removed.
+        // First: once it is unmounted, nobody can tell by its folder whose Redis that is.
+        let at = |process: &process::Process| {
+            fs::read_link(format!("/proc/{}/cwd", process.identity.pid))
+                .is_ok_and(|folder| folder.starts_with(&self.0))
+        };
+        for process in process::find(|_| true).unwrap_or_default().iter().filter(|p| at(p)) {
+            _ = process::signal(&process.identity, Signal::KILL);
+        }
         _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
     }
 }
