@@ -54,7 +54,8 @@ pub(crate) fn ended(span: &Span, outcome: &str, error: Option<&str>) {
     if let Some(error) = error {
         span.record("otel.status_code", "ERROR");
         span.record("otel.status_description", error);
-    } else {
+    } else if matches!(outcome, "done" | "ok") {
+        // What was handed back, as a task that is held, ended neither well nor badly.
         span.record("otel.status_code", "OK");
     }
 }
