@@ -9,7 +9,7 @@ TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
 	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short chaos-figures soak lint fmt docs ci clean-state fuzz sim planted
+.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short chaos-figures soak jaeger test-jaeger lint fmt docs ci clean-state fuzz sim planted
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,12 @@ llm-clis: setup ## install claude and codex into .tools, for the tests
 
 test: setup llm-clis ## run all tests, on a real Redis, sysg, claude and codex
 	$(TEST_TOOLS) $(CARGO) test --workspace --locked --no-fail-fast
+
+jaeger: ## build Jaeger into .tools, where Go is installed
+	@sh deploy/jaeger.sh
+
+test-jaeger: setup jaeger ## run a fleet, kill an agent, and ask the real Jaeger what it saw
+	$(TEST_TOOLS) $(CARGO) test --locked --test e2e jaeger:: -- --ignored
 
 # The only target that talks to a model, and costs money: at most a dollar.
 test-live: setup llm-clis ## run one goal on the real service: needs a key or a login

@@ -15,6 +15,7 @@ mod directives;
 mod editing;
 mod failing;
 mod faults;
+mod jaeger;
 mod llm;
 mod recovery;
 mod scale;

@@ -323,16 +323,18 @@ impl Fleet {
         text
     }
 
-    /// Waits until the goal has this status: as long as anything happens, since a goal
-    /// of many calls takes its time on a loaded machine.
-    pub(crate) async fn until_goal(&self, wanted: model::goal::Status) {
-        let goal = goal_001();
+    /// Waits for what needs many steps: as long as anything happens, since on a loaded
+    /// machine each call of a model takes its time.
+    pub(crate) async fn until<T>(
+        &self,
+        what: &str,
+        look: impl AsyncFn() -> Result<T, String>,
+    ) -> T {
         let last = RefCell::new((None, Instant::now()));
-        let what = format!("goal-001 is {wanted}");
-        wait_until(&what, 5 * DEADLINE, async || {
-            let seen = match self.store.goal(&goal).await {
-                Ok(Some(goal)) if goal.status == wanted => return Ok(()),
-                other => format!("{other:?}\n{}", self.log()),
+        wait_until(what, 5 * DEADLINE, async || {
+            let seen = match look().await {
+                Ok(found) => return Ok(found),
+                Err(seen) => format!("{seen}\n{}", self.log()),
             };
             let event = self.store.end_of_events().await.ok();
             let mut last = last.borrow_mut();
@@ -342,17 +344,25 @@ impl Fleet {
             assert!(last.1.elapsed() < DEADLINE, "nothing happens: {what}; last seen: {seen}");
             Err(seen)
         })
+        .await
+    }
+
+    /// Waits until the goal has this status.
+    pub(crate) async fn until_goal(&self, wanted: model::goal::Status) {
+        let goal = goal_001();
+        self.until(&format!("goal-001 is {wanted}"), async || match self.store.goal(&goal).await {
+            Ok(Some(goal)) if goal.status == wanted => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
         .await;
     }
 
     /// Waits until the task is in this state, and returns it.
     pub(crate) async fn until_task(&self, task: &str, wanted: State) -> Task {
         let task = id(task);
-        wait_until(&format!("{task} is {wanted}"), DEADLINE, || async {
-            match self.store.task(&task).await {
-                Ok(Some(task)) if task.status == wanted => Ok(task),
-                other => Err(format!("{other:?}\n{}", self.log())),
-            }
+        self.until(&format!("{task} is {wanted}"), async || match self.store.task(&task).await {
+            Ok(Some(task)) if task.status == wanted => Ok(task),
+            other => Err(format!("{other:?}")),
         })
         .await
     }

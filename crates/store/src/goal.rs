@@ -1,5 +1,6 @@
 //! Goals: what is declared of them, how planning them goes, and where they stand.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::GoalId;
@@ -151,32 +152,42 @@ impl Store {
     /// # Errors
     /// [`Error`] where Redis did not answer or holds something else there.
     pub async fn figures(&self, id: &GoalId) -> Result<Figures, Error> {
-        let roles: Vec<String> =
-            self.ask("read a goal's roles", cmd("SMEMBERS").arg(keys::dag(id, "roles"))).await?;
-        // One transaction, so that no transition falls between the figures.
-        let mut pipeline = redis::pipe();
-        pipeline.atomic();
-        pipeline.cmd("HGETALL").arg(keys::dag(id, "counts"));
-        pipeline.cmd("HLEN").arg(keys::dag(id, "nodes"));
-        pipeline.cmd("ZCARD").arg(keys::dag(id, "delayed"));
-        pipeline.cmd("ZCARD").arg(keys::dag(id, "ready"));
-        for role in &roles {
-            pipeline.cmd("ZCARD").arg(keys::dag(id, &format!("ready:{role}")));
-        }
-        let values: Vec<redis::Value> = self.ask_all("read a goal's figures", &pipeline).await?;
+        let mut roles = self.roles(id).await?;
         let malformed = |_| Error::malformed(keys::dag(id, "*"), "", "the figures of a plan");
-        let mut values = values.into_iter();
-        let counts = values.next().unwrap_or(redis::Value::Nil);
-        let counts: Fields = redis::from_redis_value(counts).map_err(malformed)?;
-        let mut numbers = Vec::new();
-        for value in values {
-            numbers.push(redis::from_redis_value::<u64>(value).map_err(malformed)?);
-        }
+        // One transaction, so that no transition falls between the figures; again where a
+        // plan with other roles came before it.
+        let (counts, numbers) = loop {
+            let mut pipeline = redis::pipe();
+            pipeline.atomic();
+            pipeline.cmd("SMEMBERS").arg(keys::dag(id, "roles"));
+            pipeline.cmd("HGETALL").arg(keys::dag(id, "counts"));
+            pipeline.cmd("HLEN").arg(keys::dag(id, "nodes"));
+            pipeline.cmd("ZCARD").arg(keys::dag(id, "delayed"));
+            pipeline.cmd("ZCARD").arg(keys::dag(id, "ready"));
+            for role in &roles {
+                pipeline.cmd("ZCARD").arg(keys::dag(id, &format!("ready:{role}")));
+            }
+            let values: Vec<redis::Value> =
+                self.ask_all("read a goal's figures", &pipeline).await?;
+            let mut values = values.into_iter();
+            let mut next = || values.next().unwrap_or(redis::Value::Nil);
+            let present: BTreeSet<String> = redis::from_redis_value(next()).map_err(malformed)?;
+            let counts: Fields = redis::from_redis_value(next()).map_err(malformed)?;
+            if present == roles {
+                let numbers = values.map(redis::from_redis_value::<u64>);
+                break (counts, numbers.collect::<Result<Vec<_>, _>>().map_err(malformed)?);
+            }
+            roles = present;
+        };
         Ok(Figures {
             counts: read_counts(&Hash::new(keys::dag(id, "counts"), counts))?,
             nodes: numbers.first().copied().unwrap_or(0),
             queued: numbers.iter().skip(1).sum(),
         })
+    }
+
+    async fn roles(&self, id: &GoalId) -> Result<BTreeSet<String>, Error> {
+        self.ask("read a goal's roles", cmd("SMEMBERS").arg(keys::dag(id, "roles"))).await
     }
 
     /// Writes what is declared of a goal or how planning it goes, and an event of

@@ -15,6 +15,7 @@
     reason = "a tool of tests: the panic is the report"
 )]
 
+mod http;
 mod llm;
 mod llm_clis;
 mod otlp;
@@ -24,6 +25,7 @@ mod sysg;
 mod tls;
 mod wait;
 
+pub use http::http_get;
 pub use llm::{Api, Call, LlmServer, Say, Usage};
 pub use llm_clis::{claude_history, installed};
 pub use otlp::{OtlpSink, OtlpSpan};

@@ -49,13 +49,14 @@ async fn goal_that_nobody_can_plan_should_say_so_after_bounded_tries() {
     let cli = Cli::Claude;
     let Some(builder) = thinking(cli, &server, prose(cli, &["an_agent"], "")) else { return };
     let fleet = start(cli, &server, builder).await;
-    let goal = wait_until("planning is given up", DEADLINE, || async {
-        match fleet.store.goal(&goal_001()).await.unwrap() {
-            Some(goal) if goal.planning.attempts == 3 => Ok(goal),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    let goal = fleet
+        .until("planning is given up", async || {
+            match fleet.store.goal(&goal_001()).await.unwrap() {
+                Some(goal) if goal.planning.attempts == 3 => Ok(goal),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
     assert!(goal.planning.error.unwrap().contains("nowhere"));
     assert_eq!(calls_for(&server, &Asked::Plan).len(), 9);
 }
@@ -107,7 +108,7 @@ async fn hanging_call_should_end_at_its_time_limit_and_leave_nothing() {
         _ => obey(call, ONE),
     });
     let cli = Cli::Claude;
-    let instructions = prose(cli, &["an_agent"], "- Timeout: 5s");
+    let instructions = prose(cli, &["an_agent"], "- Timeout: 15s");
     let Some(builder) = thinking(cli, &server, instructions) else { return };
     let fleet = start(cli, &server, builder).await;
     fleet.until_goal(Status::Complete).await;
