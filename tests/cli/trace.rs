@@ -45,7 +45,8 @@ async fn trace_should_show_attempts_and_link_them_to_what_came_before() {
     assert_eq!(orphans.count(), 0, "{json:#}");
     let attempts = named(&all, "attempt");
     let [first, second] = attempts[..] else { panic!("{json:#}") };
-    let links = second["links"].as_array().unwrap();
+    let wait = named(&all, "wait").into_iter().find(|s| s["parentSpanId"] == second["spanId"]);
+    let links = wait.unwrap()["links"].as_array().unwrap();
     let goes_to = |to: &Value| links.iter().any(|link| link["spanId"] == to["spanId"]);
     assert!(goes_to(first), "no link to the task before: {second:#}");
     assert!(goes_to(named(&all, "goal")[0]), "no link to the goal: {second:#}");

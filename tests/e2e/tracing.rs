@@ -99,12 +99,17 @@ async fn kill_and_recovery_should_be_told_as_whole_traces() {
     // One picture of the recovery, and what it has to do with the attempts.
     let [recovery] = named(&spans, "recovery")[..] else { panic!("{:?}", names(&spans)) };
     assert_eq!(parts(&spans, recovery), ["respawn", "run again"].into());
-    assert!(second.links.contains(&recovery.id), "{second:#?}");
+    let wait = |attempt: &OtlpSpan| {
+        let mut all = named(&spans, "wait").into_iter();
+        all.find(|span| span.parent == attempt.id).unwrap()
+    };
+    assert!(wait(second).links.contains(&recovery.id), "{second:#?}");
     let again = named(&spans, "run again")[0];
     assert!(again.links.contains(&second.id), "{again:#?}");
     let [goal] = named(&spans, "goal")[..] else { panic!("{:?}", names(&spans)) };
     assert_eq!(parts(&spans, goal), ["plan", "run"].into());
-    assert!(join.links.contains(&goal.id) && join.links.contains(&second.id), "{join:#?}");
+    let links = &wait(join).links;
+    assert!(links.contains(&goal.id) && links.contains(&second.id), "{links:#?}");
 
     // Passes that did something, and only those.
     let passes = named(&spans, "reconcile");

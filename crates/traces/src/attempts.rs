@@ -88,7 +88,7 @@ impl Attempts {
         let accepted = self.accepted.get(&plan).copied();
         let track = self.tasks.entry(task.to_owned()).or_default();
         let since = track.ready_since.take().or(accepted).unwrap_or(now).min(now);
-        let mut attempt = Span::root(place, "attempt", Service::Orchestrator, since)
+        let attempt = Span::root(place, "attempt", Service::Orchestrator, since)
             .with("orch.goal", event.field("goal"))
             .with("orch.task", task)
             .with_number("orch.attempt", event.field("attempt"))
@@ -98,8 +98,10 @@ impl Attempts {
             .with_number("orch.incarnation", event.field("incarnation"));
         let goal = Link { to: goal_place(&self.fleet, event), kind: "goal" };
         let lost = track.lost.take().map(|to| Link { to, kind: "recovery" });
-        attempt.links = [goal].into_iter().chain(lost).chain(done).collect();
-        let wait = attempt.part("wait", "wait", since).ended(now, Status::Unset);
+        let mut wait = attempt.part("wait", "wait", since).ended(now, Status::Unset);
+        // Not those of the attempt: Jaeger's page takes a root with links for a part whose
+        // whole is missing.
+        wait.links = [goal].into_iter().chain(lost).chain(done).collect();
         let mut execute = attempt.part("execute", "execute", now);
         execute.service = Service::Agent(event.field("agent").to_owned());
         track.running = Some(Running { attempt, execute, parts: vec![wait] });

@@ -56,6 +56,11 @@ fn assert_sound(spans: &[Span]) {
 }
 
 /// Spans as a tree, each with its times in milliseconds.
+/// The part of an attempt before its grant, which has its links.
+fn wait<'a>(spans: &'a [Span], attempt: &Span) -> &'a Span {
+    spans.iter().find(|s| s.name == "wait" && s.parent == Some(attempt.place.span)).unwrap()
+}
+
 fn tree(spans: &[Span]) -> String {
     let mut out = String::new();
     branch(spans, None, 0, &mut out);
@@ -100,8 +105,8 @@ fn goal_should_be_one_trace_from_its_declaration_to_its_end() {
         chat m 120-150 error: malformed
         chat m 160-190 ok
       run 200-300 ok
-    attempt 200-290 ok -> ["goal"]
-      wait 200-210
+    attempt 200-290 ok
+      wait 200-210 -> ["goal"]
       execute 210-290 ok
     "#);
     let failed = format!("{PLAN} 250 goal-failed goal=g generation=1 reason=a_failed");
@@ -128,22 +133,28 @@ fn attempt_should_tell_its_wait_its_calls_and_how_it_ended() {
         chat m 120-150 error: malformed
         chat m 160-190 ok
       run 200-..
-    attempt 200-250 error: exit 1 -> ["goal"]
-      wait 200-210
+    attempt 200-250 error: exit 1
+      wait 200-210 -> ["goal"]
       execute 210-250 error: exit 1
         chat m 220-230 ok
-    attempt 250-270 ok -> ["goal"]
-      wait 250-260
+    attempt 250-270 ok
+      wait 250-260 -> ["goal"]
       execute 260-270 ok
-    attempt 270-.. -> ["goal", "dependency"]
-      wait 270-275
+    attempt 270-..
+      wait 270-275 -> ["goal", "dependency"]
       execute 275-..
     "#);
-    let second = spans.iter().find(|span| span.number("orch.epoch") == Some(8)).unwrap();
-    let third = spans.iter().find(|span| span.number("orch.epoch") == Some(9)).unwrap();
-    assert!(third.links.iter().any(|link| link.kind == "dependency" && link.to == second.place));
+    let of = |epoch| spans.iter().find(|span| span.number("orch.epoch") == Some(epoch)).unwrap();
+    let second = of(8);
+    assert!(
+        wait(&spans, of(9))
+            .links
+            .iter()
+            .any(|link| link.kind == "dependency" && link.to == second.place)
+    );
     let goal = spans.iter().find(|span| span.name == "goal").unwrap();
-    assert!(second.links.iter().any(|link| link.kind == "goal" && link.to == goal.place));
+    let links = &wait(&spans, second).links;
+    assert!(links.iter().any(|link| link.kind == "goal" && link.to == goal.place));
     let call = spans.iter().find(|span| span.text("orch.llm.step") == "execute").unwrap();
     assert_eq!(call.number("gen_ai.usage.input_tokens"), Some(5));
     assert_eq!(call.text("gen_ai.system"), "claude");
@@ -166,11 +177,11 @@ fn recovery_should_be_one_trace_until_the_task_runs_again() {
         chat m 120-150 error: malformed
         chat m 160-190 ok
       run 200-..
-    attempt 200-300 error: its process ended -> ["goal"]
-      wait 200-210
+    attempt 200-300 error: its process ended
+      wait 200-210 -> ["goal"]
       execute 210-300 error: its process ended
-    attempt 300-.. -> ["goal", "recovery"]
-      wait 300-340
+    attempt 300-..
+      wait 300-340 -> ["goal", "recovery"]
       execute 340-..
     recovery 300-340 ok
       respawn 300-330 ok
@@ -178,7 +189,8 @@ fn recovery_should_be_one_trace_until_the_task_runs_again() {
     "#);
     let recovery = all.iter().find(|span| span.name == "recovery").unwrap();
     let second = all.iter().find(|span| span.number("orch.epoch") == Some(8)).unwrap();
-    assert!(second.links.iter().any(|link| link.kind == "recovery" && link.to == recovery.place));
+    let links = &wait(&all, second).links;
+    assert!(links.iter().any(|link| link.kind == "recovery" && link.to == recovery.place));
     let again = all.iter().find(|span| span.name == "run again").unwrap();
     assert_eq!(again.links[0].to, second.place);
 
@@ -217,7 +229,7 @@ fn history_that_begins_in_the_middle_or_goes_back_should_be_borne() {
         x goal-accept
         550 task-claim";
     let shown = tree(&spans(lines, &[]));
-    assert_eq!(shown, "attempt 540-540 ok -> [\"goal\"]\n  wait 540-540\n  execute 540-540 ok\n");
+    assert_eq!(shown, "attempt 540-540 ok\n  wait 540-540 -> [\"goal\"]\n  execute 540-540 ok\n");
 }
 
 #[test]
@@ -298,20 +310,7 @@ fn otlp_should_be_in_its_json_form() {
       "endTimeUnixNano": "300000000",
       "events": [],
       "kind": 1,
-      "links": [
-        {
-          "attributes": [
-            {
-              "key": "orch.link",
-              "value": {
-                "stringValue": "goal"
-              }
-            }
-          ],
-          "spanId": "84738a34b207d326",
-          "traceId": "ba19df71205c58f0e3689ca02d17a29e"
-        }
-      ],
+      "links": [],
       "name": "attempt",
       "parentSpanId": "",
       "spanId": "8d56ad6846794672",
