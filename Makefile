@@ -9,7 +9,7 @@ TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
 	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short chaos-figures soak jaeger test-jaeger lint fmt docs ci clean-state fuzz sim planted
+.PHONY: help setup llm-clis build demo up down test test-live model chaos chaos-short chaos-figures soak jaeger test-jaeger bench-traces lint fmt docs ci clean-state fuzz sim planted
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -78,6 +78,9 @@ chaos-figures: setup ## measure how long recovery takes, on a machine that does 
 soak: CHAOS_SEED = $(shell date +%s)
 soak: setup ## one plan after the other under faults, for hours: make soak HOURS=8
 	ORCH_CHAOS_HOURS=$(or $(HOURS),1) ORCH_CHAOS_SECONDS=600 ORCH_CHAOS_TASKS=2000 $(CHAOS) --release $(CHAOS_RUN)
+
+bench-traces: setup ## measure what traces cost, on a machine that does nothing else
+	$(TEST_TOOLS) $(CARGO) test --locked --release --test bench -- --ignored --nocapture
 
 # What it finds is told with how to run it again, and kept in target/fuzz/artifacts; what it
 # learns is kept in target/fuzz/corpus, and the seeds of fuzz/seeds stay as they are. No
