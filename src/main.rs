@@ -18,6 +18,7 @@ mod planner;
 mod publish;
 mod recorder;
 mod report;
+mod secrets;
 mod settings;
 mod systemg;
 mod telemetry;

@@ -22,6 +22,8 @@ pub(crate) enum LogStyle {
     Concise,
     /// Time, level, a stable event code, key=value
     Event,
+    /// The same as one JSON object per line
+    Json,
 }
 
 impl LogStyle {
@@ -30,6 +32,7 @@ impl LogStyle {
         match self {
             Self::Concise => "concise",
             Self::Event => "event",
+            Self::Json => "json",
         }
     }
 }

@@ -38,7 +38,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use args::Globals;
 pub(crate) use connect::variable;
 pub(crate) use output::{Exit, Failure, wants_color};
-pub(crate) use text::safe;
+pub(crate) use text::{is_printable, safe};
 
 const AFTER_HELP: &str = "\
 First steps:
@@ -108,6 +108,7 @@ fn start(args: Vec<OsString>) -> anyhow::Result<Exit> {
     if let Some(folder) = project_of(&args) {
         connect::load_env(&folder)?;
     }
+    crate::secrets::learn_variables();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => return Ok(output::usage(&error)),

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use super::args::Globals;
 use super::connect::variable;
 use super::text::{self, Paint};
+use crate::secrets;
 use crate::settings::Color;
 
 /// The program's exit codes.
@@ -145,7 +146,8 @@ pub(crate) fn print(text: &str) -> std::io::Result<()> {
 
 /// Says `text` on standard error; nobody is told where that is closed.
 pub(crate) fn tell(text: &str) {
-    let _ = std::io::stderr().write_all(text::safe_lines(text).as_bytes());
+    let text = secrets::masked(text::safe_lines(text));
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Prints `value` as JSON, indented.

@@ -365,6 +365,7 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> 
         Settings::Orchestrator(settings) => (&settings.common, None),
         Settings::Agent(settings) => (&settings.common, Some(&settings.name)),
     };
+    crate::secrets::learn_url(&common.redis.url);
     let telemetry = telemetry::init(common.log, agent);
     let in_arguments = globals.redis_url.is_some() && common.redis.url.has_secret();
     if in_arguments {

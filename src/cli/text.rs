@@ -13,7 +13,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 pub(crate) fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || is_invisible(c) {
+        if !is_printable(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -58,12 +58,14 @@ pub(crate) fn one_line(text: &str, most: usize) -> String {
     }
 }
 
-fn is_invisible(c: char) -> bool {
-    matches!(
+/// Whether a character shows itself and nothing else.
+pub(crate) fn is_printable(c: char) -> bool {
+    let is_invisible = matches!(
         c,
         '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
-    )
+    );
+    !c.is_control() && !is_invisible
 }
 
 /// `text`, cut with `…` where it takes more than `columns`.

@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::secrets;
 use crate::systemg::Systemg;
 
 /// How much of a program's output is kept of each stream: many times what any answer
@@ -85,10 +86,15 @@ impl Runner for Launcher {
             timeout: request.timeout,
             owner: (owner.pid, owner.start_time),
         };
-        match &self.systemg {
-            None => launch.run(self.cancel.clone()).await,
-            Some((systemg, name)) => self.under(systemg, name, &launch, &request.scratch).await,
+        let mut ended = match &self.systemg {
+            None => launch.run(self.cancel.clone()).await?,
+            Some((systemg, name)) => self.under(systemg, name, &launch, &request.scratch).await?,
+        };
+        // Before anybody cuts it: half a secret is not known as one.
+        for captured in [&mut ended.stdout, &mut ended.stderr] {
+            captured.text = secrets::masked(std::mem::take(&mut captured.text));
         }
+        Ok(ended)
     }
 }
 

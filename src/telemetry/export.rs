@@ -27,6 +27,7 @@ use opentelemetry_sdk::trace::{
 
 use super::keep::{Keep, Kept};
 use crate::cli::variable;
+use crate::secrets::masked;
 
 /// How long the last spans may take on their way out: systemg kills a service one second
 /// after it asked it to end.
@@ -126,8 +127,9 @@ impl<E> Told<E> {
 }
 
 impl<E: Exporter> Exporter for Told<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+    async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
+        batch.iter_mut().for_each(mask);
         let result = self.inner.export(batch).await;
         let failed = result.is_err();
         if self.is_failing.swap(failed, Ordering::Relaxed) != failed {
@@ -149,6 +151,25 @@ impl<E: Exporter> Exporter for Told<E> {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.inner.set_resource(resource);
+    }
+}
+
+/// What errors quote was masked where it was read; this is for all else.
+fn mask(span: &mut SpanData) {
+    let mask_all = |pairs: &mut Vec<KeyValue>| {
+        for pair in pairs {
+            if let Value::String(text) = &mut pair.value {
+                *text = masked(text.as_str().to_owned()).into();
+            }
+        }
+    };
+    mask_all(&mut span.attributes);
+    for event in &mut span.events.events {
+        event.name = masked(event.name.to_string()).into();
+        mask_all(&mut event.attributes);
+    }
+    if let Status::Error { description } = &mut span.status {
+        *description = masked(description.to_string()).into();
     }
 }
 
@@ -220,4 +241,32 @@ fn attribute((name, value): (&'static str, traces::Value)) -> KeyValue {
         }
     };
     KeyValue::new(name, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_should_leave_without_secrets() {
+        crate::secrets::learn_url(&"redis://:only-in-that-test@x".parse().unwrap());
+        let secret = "an only-in-that-test".to_owned();
+        let span = traces::Span {
+            place: traces::ids::attempt("fleet", "task", "1"),
+            parent: None,
+            name: "attempt".to_owned(),
+            service: traces::Service::Orchestrator,
+            start_us: 1,
+            end_us: Some(2),
+            attributes: vec![("orch.reason", traces::Value::Text(secret.clone()))],
+            links: Vec::new(),
+            notes: vec![traces::Note { at_us: 1, text: secret.clone() }],
+            status: traces::Status::Error(secret),
+        };
+        let mut span = data(span, &InstrumentationScope::builder("test").build());
+        mask(&mut span);
+        assert_eq!(span.attributes[0].value.as_str(), "an ***");
+        assert_eq!(span.events.events[0].name, "an ***");
+        assert_eq!(span.status, Status::error("an ***"));
+    }
 }

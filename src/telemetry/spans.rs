@@ -1,5 +1,5 @@
-//! Spans of what an agent does. They cost nothing where no collector is named: nobody
-//! listens to their target then.
+//! Spans of what an agent does. Where no collector is named they tell log lines which
+//! attempt they are part of, and nothing else.
 
 use model::AgentName;
 use opentelemetry::Context;
@@ -10,6 +10,7 @@ use tracing::{Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::export::remote;
+use super::logs;
 
 /// What one call of a model came to.
 #[derive(Debug, Clone, Copy)]
@@ -40,11 +41,10 @@ pub(crate) fn execute(fleet: &str, agent: &AgentName, grant: &Grant) -> Span {
         otel.status_code = Empty,
         otel.status_description = Empty,
     );
-    if !span.is_disabled() {
-        let attempt = traces::ids::attempt(fleet, grant.task.as_str(), &grant.epoch.to_string());
-        // It fails only where nobody listens.
-        _ = span.set_parent(Context::new().with_remote_span_context(remote(attempt)));
-    }
+    let attempt = traces::ids::attempt(fleet, grant.task.as_str(), &grant.epoch.to_string());
+    logs::know(&span, attempt);
+    // It fails only where nobody listens.
+    _ = span.set_parent(Context::new().with_remote_span_context(remote(attempt)));
     span
 }
 
@@ -97,4 +97,59 @@ pub(crate) fn chat_ended(span: &Span, call: &Call<'_>) {
         span.record("orch.llm.usd_micros", micros);
     }
     ended(span, call.outcome, Some(call.outcome).filter(|outcome| *outcome != "ok"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::Context;
+    use opentelemetry::trace::{Status, TracerProvider as _};
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::trace::{SdkTracerProvider, Span as Started, SpanData, SpanProcessor};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Default)]
+    struct Ended(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanProcessor for Ended {
+        fn on_start(&self, _span: &mut Started, _context: &Context) {}
+        fn on_end(&self, span: SpanData) {
+            self.0.lock().unwrap().push(span);
+        }
+        fn force_flush(&self) -> OTelSdkResult {
+            Ok(())
+        }
+        fn shutdown_with_timeout(&self, _timeout: std::time::Duration) -> OTelSdkResult {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn span_should_end_well_badly_or_neither() {
+        let seen = Ended::default();
+        let provider = SdkTracerProvider::builder().with_span_processor(seen.clone()).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            let cases = [
+                ("done", None, Status::Ok),
+                ("ok", None, Status::Ok),
+                ("held", None, Status::Unset),
+                ("stopped", None, Status::Unset),
+                ("failed", Some("exit 7"), Status::error("exit 7")),
+            ];
+            for (outcome, error, status) in cases {
+                let span = chat("claude", "execute", None, "execute/1");
+                ended(&span, outcome, error);
+                drop(span);
+                let told = seen.0.lock().unwrap().pop().unwrap();
+                assert_eq!(told.status, status, "{outcome}");
+                let said = told.attributes.iter().find(|pair| pair.key.as_str() == "outcome");
+                assert_eq!(said.unwrap().value.as_str(), outcome);
+            }
+        });
+    }
 }

@@ -21,8 +21,8 @@ use tracing::Instrument as _;
 use super::evidence::{self, Artifact};
 use super::mind::Mind;
 use crate::llm::launch::GRACE;
-use crate::paths;
 use crate::settings::Agent;
+use crate::{paths, secrets};
 
 /// How much of an attempt's output is kept.
 const LOG_BYTES: usize = 1024 * 1024;
@@ -317,8 +317,10 @@ impl Attempt<'_> {
             Status::Signalled(signal) => format!("{what} was ended by signal {signal}"),
             Status::TimedOut => format!("{what} was ended after its time limit of {limit} s"),
         };
-        let last = if ended.stderr.text.trim().is_empty() { &ended.stdout } else { &ended.stderr };
-        Err(Finished::failed(match quote(&last.text) {
+        let last = if ended.stderr.text.trim().is_empty() { ended.stdout } else { ended.stderr };
+        // Before it is cut: half a secret is not known as one.
+        let last = secrets::masked(last.text);
+        Err(Finished::failed(match quote(&last) {
             "" => how,
             last => format!("{how}: {last}"),
         }))

@@ -182,8 +182,11 @@ impl Worker {
     async fn run_task(&mut self, grant: Grant) -> Option<Claim> {
         let agent = self.settings.name.clone();
         let task = grant.task.clone();
-        tracing::info!(target: "runtime", %agent, task = %task, epoch = %grant.epoch,
-            attempt = grant.attempt, "Acquired lock for task {task}");
+        let span = spans::execute(&self.settings.fleet, &agent, &grant);
+        span.in_scope(|| {
+            tracing::info!(target: "runtime", %agent, task = %task, epoch = %grant.epoch,
+                attempt = grant.attempt, "Acquired lock for task {task}");
+        });
         let lost = self.link.begin(&grant);
         let attempt = Attempt {
             store: &self.store,
@@ -195,7 +198,6 @@ impl Worker {
             stopped: self.link.stopped(),
             began: Instant::now(),
         };
-        let span = spans::execute(&self.settings.fleet, &agent, &grant);
         let finished = async {
             tokio::select! {
                 biased;
@@ -205,7 +207,7 @@ impl Worker {
             }
         };
         let finished = finished.instrument(span.clone()).await;
-        let next = self.report(&grant, &finished).await;
+        let next = self.report(&grant, &finished).instrument(span.clone()).await;
         spans::ended(&span, finished.word(), finished.error());
         drop(span);
         self.link.end();

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -41,6 +42,7 @@ pub(crate) struct Fleet {
     pub(crate) project: SysgProject,
     pub(crate) store: Store,
     pub(crate) redis_port: u16,
+    redis_url: String,
 }
 
 /// A fleet with this INSTRUCTIONS.md.
@@ -152,9 +154,17 @@ impl Builder {
         for folder in ["heartbeat", "instructions", ".orch/redis"] {
             fs::create_dir_all(project.folder().join(folder)).unwrap();
         }
-        let url = format!("redis://127.0.0.1:{redis_port}").parse::<store::RedisUrl>().unwrap();
-        let store = Store::new(&url.into()).await.unwrap();
-        Fleet { project, store, redis_port }
+        let redis_url = self.redis_url();
+        let store = redis_url.parse::<store::RedisUrl>().unwrap();
+        let store = Store::new(&store.into()).await.unwrap();
+        Fleet { project, store, redis_port, redis_url }
+    }
+
+    /// Where Redis is: as the variable says, where there is one.
+    fn redis_url(&self) -> String {
+        let variable = self.env.iter().find(|(name, _)| name == "REDIS_URL");
+        let usual = || format!("redis://127.0.0.1:{}", self.redis_port);
+        variable.map_or_else(usual, |(_, url)| url.clone())
     }
 
     /// The command line of Redis.
@@ -195,7 +205,7 @@ impl Builder {
             exec.extend(["--sysg", sysg.to_str().unwrap()]);
         }
         exec.extend(self.orchestrator_args.iter().map(String::as_str));
-        let url = format!("redis://127.0.0.1:{redis_port}");
+        let url = self.redis_url();
         if !self.env.iter().any(|(name, _)| name == "REDIS_URL") {
             exec.extend(["--redis-url", &url]);
         }
@@ -261,6 +271,15 @@ impl Fleet {
         self.path(".orch/work/goal-001").join(name)
     }
 
+    /// Makes this shell script the model of the provider `command`, and adds `more` lines
+    /// to `.env`. Before the start.
+    pub(crate) fn think_by(&self, script: &str, more: &str) {
+        let model = self.project.write("model.sh", script);
+        fs::set_permissions(&model, fs::Permissions::from_mode(0o755)).unwrap();
+        let text = format!("ORCH_COMMAND_CLI={}\n{more}", model.display());
+        self.project.write(".env", &text);
+    }
+
     /// A file's text, '' where there is none.
     pub(crate) fn read(&self, path: impl AsRef<Path>) -> String {
         fs::read_to_string(path).unwrap_or_default()
@@ -289,8 +308,7 @@ impl Fleet {
     /// Runs `orch` in the project's folder.
     pub(crate) fn orch(&self, args: &[&str]) -> Output {
         let mut command = self.project.command(ORCH);
-        command.args(args).env("REDIS_URL", format!("redis://127.0.0.1:{}", self.redis_port));
-        command.output().unwrap()
+        command.args(args).env("REDIS_URL", &self.redis_url).output().unwrap()
     }
 
     /// `orch status --format json`.

@@ -76,7 +76,7 @@ impl<S: supervisor::Supervisor, P: Processes> Reconciler<S, P> {
         if let Some(task) = buried {
             let task = task.map_or_else(|| "no task".to_owned(), |task| format!("task {task}"));
             tracing::warn!(
-                target: "orchestrator", agent = %name, %incarnation, why,
+                target: "orchestrator", code = "agent-is-dead", agent = %name, %incarnation, why,
                 "Agent is dead; {task} is released"
             );
         }

@@ -130,7 +130,7 @@ impl<P: Planner> Goals<P> {
                 let (nodes, edges) = (dag.tasks().len(), dag.edge_count());
                 // The line of the reference, from the logger of that name.
                 tracing::info!(
-                    target: "orchestrator",
+                    target: "orchestrator", code = "dag-created", goal = %id, nodes, edges,
                     "DAG created for goal {id}: {nodes} nodes, {edges} edges"
                 );
             }
@@ -155,7 +155,8 @@ impl<P: Planner> Goals<P> {
 
     async fn changed(&self, id: &GoalId, difference: &Difference) -> Result<(), Error> {
         let difference = difference.summary();
-        tracing::info!(target: "orchestrator", "DAG changed for goal {id}: {difference}");
+        tracing::info!(target: "orchestrator", code = "dag-changed", goal = %id,
+            "DAG changed for goal {id}: {difference}");
         let fields = [("difference", difference)];
         self.store.note_goal(&self.lead, id, "goal-difference", &fields).await
     }
