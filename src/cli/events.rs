@@ -10,7 +10,7 @@ use model::{AgentName, GoalId};
 use store::event::{Event, Position};
 
 use super::Exit;
-use super::args::{Format, Globals, Output};
+use super::args::{Format, Globals, Output, wait};
 use super::connect::Session;
 use super::output::{self, Screen};
 use super::text::{Paint, Tone, safe, span};
@@ -18,6 +18,8 @@ use super::units::{tokens, usd};
 
 /// About how many the stream keeps: all of them are searched by a filter.
 const KEPT: usize = 100_000;
+/// How many are shown where nobody says.
+const COUNT: usize = 20;
 const WAIT: Duration = Duration::from_secs(5);
 /// Between two tries while Redis is away.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -31,9 +33,17 @@ pub(crate) struct Args {
     #[arg(long, short)]
     follow: bool,
 
-    /// How many of the last ones to show
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
-    count: usize,
+    /// How many of the last ones to show [default: 20; all with --since]
+    #[arg(long, short = 'n', value_name = "N")]
+    count: Option<usize>,
+
+    /// Only those since then: 10m, 2h (ago), or 2026-03-18T10:15:00Z
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    since: Option<Since>,
+
+    /// Only those of these kinds: task-claim, or a beginning as task or agent
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    kind: Vec<String>,
 
     /// Only those of this task
     #[arg(long, value_name = "TASK")]
@@ -51,9 +61,27 @@ pub(crate) struct Args {
     output: Output,
 }
 
+/// From when on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    Ago(Duration),
+    At(Timestamp),
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    match (text.parse::<Timestamp>(), wait(text)) {
+        (Ok(at), _) => Ok(Since::At(at)),
+        (Err(_), Ok(ago)) => Ok(Since::Ago(ago)),
+        (Err(_), Err(error)) => Err(format!("{error}, or a time as 2026-03-18T10:15:00Z")),
+    }
+}
+
 /// Which events are wanted.
 #[derive(Debug, Default)]
 struct Filter {
+    /// In milliseconds since the epoch.
+    since: u64,
+    kinds: Vec<String>,
     tasks: Option<Vec<String>>,
     goal: Option<String>,
     agent: Option<String>,
@@ -64,14 +92,24 @@ impl Filter {
         let is = |field: &str, wanted: &Option<String>| {
             wanted.as_ref().is_none_or(|wanted| event.field(field) == wanted)
         };
+        let is_kind = |kind: &String| {
+            let rest = event.kind.strip_prefix(kind.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
         let task = self.tasks.as_ref();
-        is("goal", &self.goal)
+        event.millis() >= self.since
+            && (self.kinds.is_empty() || self.kinds.iter().any(is_kind))
+            && is("goal", &self.goal)
             && is("agent", &self.agent)
             && task.is_none_or(|ids| ids.iter().any(|id| event.field("task") == id))
     }
 
     fn is_any(&self) -> bool {
-        self.tasks.is_none() && self.goal.is_none() && self.agent.is_none()
+        self.since == 0
+            && self.kinds.is_empty()
+            && self.tasks.is_none()
+            && self.goal.is_none()
+            && self.agent.is_none()
     }
 }
 
@@ -92,12 +130,14 @@ async fn session_events(session: &Session, args: &Args, globals: &Globals) -> an
             events.iter().map(|event| line(event, args.output.format, paint)).collect();
         if lines.is_empty() { Ok(()) } else { Ok(output::print(&lines.concat())?) }
     };
-    let read = if filter.is_any() { args.count.min(KEPT) } else { KEPT };
+    let usual = if args.since.is_some() { KEPT } else { COUNT };
+    let count = args.count.unwrap_or(usual);
+    let read = if filter.is_any() { count.min(KEPT) } else { KEPT };
     // At least one, so that following begins where this ends.
     let mut events = session.store.last_events(read.max(1)).await?;
     let end = events.last().map_or_else(|| "0".to_owned(), |event| event.id.clone());
     events.retain(|event| filter.wants(event));
-    let skipped = events.len().saturating_sub(args.count);
+    let skipped = events.len().saturating_sub(count);
     show(&events[skipped..])?;
     if !args.follow {
         return Ok(());
@@ -136,7 +176,18 @@ async fn filter(session: &Session, args: &Args) -> anyhow::Result<Filter> {
             Some(if ids.is_empty() { vec![text.clone()] } else { ids })
         }
     };
+    let since = match args.since {
+        None => 0,
+        Some(Since::At(at)) => u64::try_from(at.as_millisecond()).unwrap_or(0),
+        Some(Since::Ago(ago)) => {
+            // By the clock that gave them their times.
+            let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+            (session.store.time().await? / 1_000).saturating_sub(ago)
+        }
+    };
     Ok(Filter {
+        since,
+        kinds: args.kind.clone(),
         tasks,
         goal: args.goal.as_ref().map(ToString::to_string),
         agent: args.agent.as_ref().map(ToString::to_string),
@@ -157,11 +208,15 @@ const FIRST: [&str; 7] = ["goal", "task", "agent", "from", "to", "attempt", "rea
 /// Those of a call, in the order in which they are read.
 const OF_CALL: [&str; 7] = ["goal", "task", "agent", "step", "provider", "model", "outcome"];
 
+/// When, in UTC.
+pub(super) fn time_of(event: &Event) -> String {
+    let time = i64::try_from(event.millis()).ok();
+    let time = time.and_then(|millis| Timestamp::from_millisecond(millis).ok());
+    time.map_or_else(|| event.id.clone(), |t| t.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
+}
+
 fn text(event: &Event, paint: Paint) -> String {
-    let time = i64::try_from(event.millis())
-        .ok()
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        .map_or_else(|| event.id.clone(), |t| t.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string());
+    let time = time_of(event);
     let kind = paint.tone(tone(event), &format!("{:<16}", safe(&event.kind)));
     let mut line = format!("{} {kind}", paint.dim(&time));
     let told = if event.kind == "llm-call" { of_call(event) } else { of_any(event) };
@@ -278,10 +333,25 @@ mod tests {
         let event = event("task-claim", &[("task", "t1"), ("goal", "g"), ("agent", "a")]);
         let filter = |task: &str, agent: &str| Filter {
             tasks: Some(vec!["x".into(), task.into()]),
-            goal: None,
             agent: Some(agent.into()),
+            ..Filter::default()
         };
         assert!(filter("t1", "a").wants(&event) && Filter::default().wants(&event));
         assert!(!filter("t2", "a").wants(&event) && !filter("t1", "b").wants(&event));
+        let kind =
+            |kind: &str| Filter { kinds: vec!["x".into(), kind.into()], ..Filter::default() };
+        assert!(kind("task").wants(&event) && kind("task-claim").wants(&event));
+        assert!(!kind("task-c").wants(&event) && !kind("agent").wants(&event));
+        let at = event.millis();
+        let since = |since| Filter { since, ..Filter::default() };
+        assert!(since(at).wants(&event) && !since(at + 1).wants(&event));
+    }
+
+    #[test]
+    fn since_should_be_a_time_or_how_long_ago() {
+        assert_eq!(since("10m"), Ok(Since::Ago(Duration::from_secs(600))));
+        let at = "2026-03-18T10:15:00Z".parse().unwrap();
+        assert_eq!(since("2026-03-18T10:15:00Z"), Ok(Since::At(at)));
+        assert!(since("yesterday").unwrap_err().contains("2026-03-18T10:15:00Z"));
     }
 }

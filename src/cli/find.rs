@@ -49,7 +49,29 @@ fn unique_form(goal: &GoalId, id: &TaskId) -> String {
     if id.as_str().starts_with(&scoped) { id.to_string() } else { format!("{scoped}{id}") }
 }
 
+/// What to ask instead where `text` names something else than a task.
+async fn other_thing(store: &Store, text: &str) -> anyhow::Result<Option<String>> {
+    if let Ok(id) = GoalId::new(text)
+        && store.goal(&id).await?.is_some()
+    {
+        return Ok(Some(format!(
+            "`{id}` is a goal: `orch status` says how it does, `orch tasks {id}` what is left, \
+             `orch trace {id}` what happened"
+        )));
+    }
+    let agents = store.agents().await?;
+    Ok(agents.iter().any(|agent| agent.name.as_str() == text).then(|| {
+        format!(
+            "`{text}` is an agent: `orch status` says what it does, `orch events --agent {text}` \
+             what happened"
+        )
+    }))
+}
+
 async fn unknown_task(store: &Store, text: &str) -> anyhow::Result<Failure> {
+    if let Some(other) = other_thing(store, text).await? {
+        return Ok(Failure::not_found(other));
+    }
     let mut ids: Vec<TaskId> = Vec::new();
     for goal in store.goal_ids().await? {
         ids.extend(store.tasks(&goal).await?.into_iter().map(|task| task.id));

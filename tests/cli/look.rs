@@ -202,6 +202,73 @@ async fn events_should_be_filtered_and_followed() {
 }
 
 #[tokio::test]
+async fn events_should_be_chosen_by_kind_and_time() {
+    let world = World::new().await;
+    world.plan("goal-001", CHAIN).await;
+    let agent = world.register("research_agent", "goal-001").await;
+    let grant = agent.claim().await;
+    let claim = world.orch(&["events", "--kind", "task-claim", "--format", "json"]).json();
+    assert_eq!(claim["task"], "task-001", "{claim:#}");
+    agent.complete(&grant).await;
+    let kinds = |args: &[&str]| {
+        let text = world.orch(&[&["events", "--format", "json"], args].concat()).ok();
+        let events = text.lines().map(serde_json::from_str::<serde_json::Value>);
+        let kind = |event: serde_json::Value| event["kind"].as_str().unwrap().to_owned();
+        events.map(|event| kind(event.unwrap())).collect::<Vec<String>>()
+    };
+    let of_tasks = kinds(&["--kind", "task", "--task", "task-001"]);
+    assert_eq!(of_tasks, ["task-claim", "task-complete"]);
+    assert_eq!(kinds(&["--kind", "agent-register,task-unblock"]).len(), 2);
+    // All since then, however many; and none of what was before.
+    world.plan("goal-002", &[("other", &[])]).await;
+    let id = claim["id"].as_str().unwrap().split_once('-').unwrap().0.parse().unwrap();
+    let at = jiff::Timestamp::from_millisecond(id).unwrap().to_string();
+    let since = kinds(&["--since", &at]);
+    assert!(since.contains(&"task-claim".to_owned()), "{since:?}");
+    assert!(!kinds(&["--since", "2999-01-01T00:00:00Z"]).contains(&"task-claim".to_owned()));
+    assert!(kinds(&["--since", "1h"]).len() >= since.len());
+    let error = world.orch(&["events", "--since", "lately"]).failed(2);
+    assert!(error.contains("1h") && error.contains("2026-03-18T10:15:00Z"), "{error}");
+}
+
+#[tokio::test]
+async fn explain_should_say_who_holds_a_task_and_what_happened_to_it() {
+    let world = World::new().await;
+    world.plan("goal-001", CHAIN).await;
+    let none = world.orch(&["explain", "task-001", "--format", "json"]).json();
+    assert_eq!((&none["holder"], &none["trace"]), (&().into(), &().into()), "{none:#}");
+    let agent = world.register("research_agent", "goal-001").await;
+    let grant = agent.claim().await;
+    let json = world.orch(&["explain", "task-001", "--format", "json"]).json();
+    let holder = &json["holder"];
+    assert_eq!((&holder["agent"], &holder["pid"]), (&"research_agent".into(), &4300.into()));
+    assert_eq!(holder["epoch"], grant.epoch.0, "{json:#}");
+    assert_eq!(json["history"][0]["kind"], "task-claim", "{json:#}");
+    let traced = world.orch(&["trace", "task-001", "--format", "json"]).ok();
+    assert!(traced.contains(json["trace"].as_str().unwrap()), "{json:#} {traced}");
+    let text = world.orch(&["explain", "task-001"]).ok();
+    for part in
+        ["Held by: research_agent (process 4300 on box)", "claim by research_agent", "Trace: "]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    agent.fail(&grant, "no luck").await;
+    let json = world.orch(&["explain", "task-001", "--format", "json"]).json();
+    assert_eq!((&json["holder"], &json["history"][1]["kind"]), (&().into(), &"task-fail".into()));
+}
+
+#[tokio::test]
+async fn names_of_other_things_should_be_told_where_to_ask() {
+    let world = World::new().await;
+    world.plan("goal-001", CHAIN).await;
+    world.register("research_agent", "goal-001").await;
+    let error = world.orch(&["explain", "goal-001"]).failed(4);
+    assert!(error.contains("is a goal") && error.contains("orch tasks goal-001"), "{error}");
+    let error = world.orch(&["explain", "research_agent"]).failed(4);
+    assert!(error.contains("orch events --agent research_agent"), "{error}");
+}
+
+#[tokio::test]
 async fn logs_should_be_shown_also_while_redis_is_away() {
     let mut world = World::new().await;
     world.plan("goal-001", CHAIN).await;

@@ -21,8 +21,10 @@ use crate::paths;
 
 /// How many tasks that are not done are followed.
 pub(super) const FOLLOWED: usize = 200;
-/// How far back the completion of a task is looked for.
+/// How far back the transitions of a task are looked for.
 const EVENTS: usize = 10_000;
+/// How many of them are told.
+const HISTORY: usize = 8;
 
 /// A task that is not done, and what it waits for.
 #[derive(Debug, Clone)]
@@ -101,6 +103,10 @@ pub(super) struct Facts {
     pub(super) holds: Vec<Hold>,
     /// Calls of models under way.
     pub(super) slots: Slots,
+    /// Its last transitions, oldest first.
+    pub(super) history: Vec<Event>,
+    /// The trace of its last attempt; none before the first.
+    pub(super) trace: Option<String>,
 }
 
 pub(super) async fn gather(session: &Session, text: &str) -> anyhow::Result<Facts> {
@@ -116,12 +122,15 @@ pub(super) async fn gather(session: &Session, text: &str) -> anyhow::Result<Fact
     let errors = store.task_errors(&task.id).await?;
     let errors =
         errors.into_iter().map(|value| serde_json::from_value(value).unwrap_or_default()).collect();
-    let done_by = if task.status == State::Done { done_by(store, &task.id).await? } else { None };
+    let mut history = history(store, &task.id).await?;
+    let done_by = if task.status == State::Done { done_by(&history) } else { None };
     let handed_back = if task.status == State::Ready && task.reason.is_some() {
-        handed_back(store, &task.id).await?
+        handed_back(&history)
     } else {
         None
     };
+    history.drain(..history.len().saturating_sub(HISTORY));
+    let trace = trace(store, &task).await?;
     Ok(Facts {
         now: Timestamp::now(),
         zone: TimeZone::system(),
@@ -135,6 +144,8 @@ pub(super) async fn gather(session: &Session, text: &str) -> anyhow::Result<Fact
         handed_back,
         holds: store.holds().await?,
         slots: store.slots().await?,
+        history,
+        trace,
         goal,
         task,
     })
@@ -237,28 +248,30 @@ fn log(project: &Path, task: &Task) -> Option<PathBuf> {
     Some(path.strip_prefix(project).map(Path::to_owned).unwrap_or(path))
 }
 
-async fn done_by(store: &Store, id: &TaskId) -> anyhow::Result<Option<String>> {
-    let last = last_event(store, id, |event| event.kind == "task-complete").await?;
-    Ok(last.map(|event| event.field("agent").to_owned()))
+fn done_by(history: &[Event]) -> Option<String> {
+    let last = history.iter().rfind(|event| event.kind == "task-complete");
+    last.map(|event| event.field("agent").to_owned())
 }
 
-async fn handed_back(store: &Store, id: &TaskId) -> anyhow::Result<Option<HandedBack>> {
-    let last = last_event(store, id, |event| event.kind.starts_with("task-")).await?;
-    Ok(last.filter(|event| event.kind == "task-release").and_then(|event| {
-        let (agent, reason) = (event.field("agent"), event.field("reason"));
-        let told = reason.ends_with(" was stopped") || reason.starts_with("the plan changed");
-        (!told).then(|| HandedBack { agent: agent.to_owned(), reason: reason.to_owned() })
-    }))
+fn handed_back(history: &[Event]) -> Option<HandedBack> {
+    let last = history.last().filter(|event| event.kind == "task-release")?;
+    let (agent, reason) = (last.field("agent"), last.field("reason"));
+    let told = reason.ends_with(" was stopped") || reason.starts_with("the plan changed");
+    (!told).then(|| HandedBack { agent: agent.to_owned(), reason: reason.to_owned() })
 }
 
-/// The last event of a task that is `wanted`, if it is not too long ago.
-async fn last_event(
-    store: &Store,
-    id: &TaskId,
-    wanted: impl Fn(&Event) -> bool,
-) -> anyhow::Result<Option<Event>> {
+/// The transitions of a task that are not too long ago, oldest first.
+async fn history(store: &Store, id: &TaskId) -> anyhow::Result<Vec<Event>> {
     let mut events = store.last_events(EVENTS).await?;
-    let found =
-        events.iter().rposition(|event| event.field("task") == id.as_str() && wanted(event));
-    Ok(found.map(|position| events.swap_remove(position)))
+    events.retain(|event| event.field("task") == id.as_str() && event.kind.starts_with("task-"));
+    Ok(events)
+}
+
+async fn trace(store: &Store, task: &Task) -> anyhow::Result<Option<String>> {
+    if task.attempt == 0 {
+        return Ok(None);
+    }
+    let fleet = store.fleet().await?;
+    let attempt = traces::ids::attempt(&fleet, task.id.as_str(), &task.epoch.to_string());
+    Ok(Some(attempt.trace.to_string()))
 }

@@ -3,8 +3,9 @@
 use model::task::State;
 
 use super::why::{Candidate, Cost, Explanation};
+use crate::cli::events::time_of;
 use crate::cli::tasks::tone;
-use crate::cli::text::{Paint, Tone, count, fit, paragraph, safe};
+use crate::cli::text::{Paint, Tone, count, first_line, fit, paragraph, safe};
 use crate::cli::units::usd;
 
 /// How many failed attempts are told.
@@ -21,6 +22,7 @@ pub(super) fn text(e: &Explanation, width: usize, paint: Paint) -> String {
     for sentence in &e.because {
         paragraph(&mut out, "  ", &safe(sentence), width);
     }
+    holder(&mut out, e, width);
     blockers(&mut out, e, width, paint);
     agents(&mut out, e, width, paint);
     if let Some(queue) = e.queue.filter(|queue| queue.before + queue.same_priority > 0) {
@@ -31,6 +33,7 @@ pub(super) fn text(e: &Explanation, width: usize, paint: Paint) -> String {
         paragraph(&mut out, "  ", &text, width);
     }
     errors(&mut out, e, width, paint);
+    history(&mut out, e, width, paint);
     model(&mut out, e, width);
     if let Some(artifacts) = &e.artifacts {
         paragraph(&mut out, "  Made: ", &safe(&listed(artifacts)), width);
@@ -38,11 +41,43 @@ pub(super) fn text(e: &Explanation, width: usize, paint: Paint) -> String {
     if let Some(log) = &e.log {
         paragraph(&mut out, "  Log: ", &safe(log), width);
     }
+    if let Some(trace) = &e.trace {
+        let text = format!("{trace}, of attempt {}: `orch trace {id}`", e.attempt);
+        paragraph(&mut out, "  Trace: ", &text, width);
+    }
     out.push('\n');
     let mut next = String::new();
     paragraph(&mut next, "Next: ", &safe(&e.next), width);
     out.push_str(&next.replacen("Next:", &paint.bold("Next:"), 1));
     out
+}
+
+fn holder(out: &mut String, e: &Explanation, width: usize) {
+    let Some(holder) = &e.holder else { return };
+    let process = match (holder.pid, &holder.host) {
+        (Some(pid), Some(host)) => format!("process {pid} on {host}"),
+        (_, _) => "no process of it is registered".to_owned(),
+    };
+    let text = format!("{} ({process}), under grant {}", holder.agent, holder.epoch);
+    paragraph(out, "  Held by: ", &safe(&text), width);
+}
+
+/// What happened to it, without what the errors above tell.
+fn history(out: &mut String, e: &Explanation, width: usize, paint: Paint) {
+    if e.history.is_empty() {
+        return;
+    }
+    out.push_str("  What happened:\n");
+    for event in &e.history {
+        let time = time_of(event);
+        let what = event.kind.strip_prefix("task-").unwrap_or(&event.kind);
+        let by = Some(event.field("agent")).filter(|agent| !agent.is_empty());
+        let by = by.map(|agent| format!(" by {agent}")).unwrap_or_default();
+        let why = Some(event.field("reason")).filter(|reason| !reason.is_empty());
+        let why = why.map(|reason| format!(": {}", first_line(reason))).unwrap_or_default();
+        let told = fit(&safe(&format!("{what}{by}{why}")), width.saturating_sub(time.len() + 6));
+        out.push_str(&format!("    {}  {told}\n", paint.dim(&time)));
+    }
 }
 
 /// What its model calls cost, and the conversation that is gone on with.

@@ -131,6 +131,8 @@ pub(super) fn facts(task: Task) -> Facts {
         handed_back: None,
         holds: Vec::new(),
         slots: Slots { most: 2, ..Slots::default() },
+        history: Vec::new(),
+        trace: None,
         zone: TimeZone::UTC,
         task,
     }
@@ -333,6 +335,7 @@ fn running_task_should_say_who_runs_it_and_until_when() {
       its agent 1 time, started 12 s ago.
       It says: half of it
       Its lease is renewed; without that it would end in 25 s.
+      Held by: research_agent (no process of it is registered), under grant 0
       Log: .orch/logs/task-001/3.log
 
     Next: what waits for it goes on when it is done. Look on with

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use model::TaskId;
 use model::task::State;
 use serde::Serialize;
+use store::event::Event;
 use store::task::{Detours, SessionRecord, Task};
 
 use super::gather::{Attempt, Facts, Queue};
@@ -86,6 +87,35 @@ pub(super) struct Candidate {
     pub(super) doing: String,
 }
 
+/// Who has the right to work on the task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Holder {
+    pub(super) agent: String,
+    /// Its process, where one is registered.
+    pub(super) pid: Option<u32>,
+    pub(super) host: Option<String>,
+    pub(super) incarnation: Option<u64>,
+    /// Under which grant.
+    pub(super) epoch: u64,
+    pub(super) lease_expires: Option<String>,
+}
+
+impl Holder {
+    fn of(facts: &Facts) -> Option<Self> {
+        let (task, owner) = (&facts.task, facts.task.owner.as_ref()?);
+        let worker = facts.workers.iter().find(|worker| worker.agent.name == *owner);
+        let registered = worker.and_then(|worker| worker.agent.registered.as_ref());
+        Some(Self {
+            agent: owner.to_string(),
+            pid: registered.map(|registered| registered.pid),
+            host: registered.map(|registered| registered.host.clone()),
+            incarnation: registered.map(|registered| registered.incarnation.0),
+            epoch: task.epoch.0,
+            lease_expires: task.lease_expires.clone(),
+        })
+    }
+}
+
 /// What its model calls cost so far, in US dollars.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Cost {
@@ -141,6 +171,12 @@ pub(super) struct Explanation {
     pub(super) artifacts: Option<serde_json::Value>,
     /// Relative to the project; absent where there is none on this host.
     pub(super) log: Option<String>,
+    /// Who has the right to work on it now.
+    pub(super) holder: Option<Holder>,
+    /// Its last transitions, oldest first, as in `orch events`.
+    pub(super) history: Vec<Event>,
+    /// The trace of its last attempt.
+    pub(super) trace: Option<String>,
     /// What happens next, or what to do.
     pub(super) next: String,
 }
@@ -187,6 +223,9 @@ pub(super) fn explain(facts: &Facts) -> Explanation {
         session: task.session.clone(),
         errors: facts.errors.clone(),
         artifacts: task.artifacts.clone(),
+        holder: Holder::of(facts),
+        history: facts.history.clone(),
+        trace: facts.trace.clone(),
         log: facts.log.as_ref().map(|path| path.to_string_lossy().into_owned()),
         next: answer.next,
     }
