@@ -109,8 +109,12 @@ fn whole(spans: Vec<Span>) -> Vec<Vec<Span>> {
 fn without_parts_of_others(mut trace: Vec<Span>) -> Vec<Span> {
     let Some(root) = trace.last() else { return trace };
     let told = ["complete", "retry", "fail", "release", "detour"];
-    if root.name == "attempt" && told.contains(&root.text("orch.outcome")) {
-        trace.retain(|span| span.parent.is_none() || span.name == "wait");
+    if root.name == "attempt"
+        && told.contains(&root.text("orch.outcome"))
+        && let Some(execute) = trace.iter().find(|span| span.name == "execute")
+    {
+        let execute = execute.place.span;
+        trace.retain(|span| span.place.span != execute && span.parent != Some(execute));
     }
     trace
 }

@@ -156,11 +156,12 @@ enum Stage {
 }
 
 impl Open<'_> {
-    /// The planner's calls are part of the goal's trace, which tells of them.
+    /// The planner's calls are part of the goal's trace, which tells of them; that of a
+    /// choice tells the attempt that it led to.
     fn span(&self) -> tracing::Span {
         match self.errand.party {
-            Party::Planner { .. } => tracing::Span::none(),
-            Party::Agent { .. } => spans::chat(
+            Party::Planner { .. } | Party::Agent { task: None, .. } => tracing::Span::none(),
+            Party::Agent { task: Some(_), .. } => spans::chat(
                 self.gate.provider.name(),
                 self.request.step.as_str(),
                 self.request.model.as_deref(),

@@ -153,6 +153,52 @@ async fn traces_should_go_on_where_a_killed_orchestrator_stopped() {
     assert_eq!(attempts, ["task-001", "task-002"].into());
 }
 
+/// A model's program that takes the last task of two, and says that it is done.
+const MODEL: &str = r#"#!/bin/sh
+case $(cat) in
+*'"step":"select"'*) echo '{"value": {"selected_task_id": "task-002", "justification": "it is the last", "confidence": 1}}' ;;
+*'"step":"summarise"'*) echo '{"value": {"summary": "did it"}}' ;;
+*) echo '{"value": {"status": "done", "notes": "", "outputs": [], "follow_ups": []}}' ;;
+esac
+"#;
+
+#[tokio::test]
+async fn choice_of_a_model_should_be_part_of_the_attempt_that_it_led_to() {
+    let sink = OtlpSink::start();
+    let tasks = "- task-001: Think\n- task-002: Think as well\n";
+    let fleet = fleet(agents(&["worker_agent"]) + &goal(tasks))
+        .provider("command")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &sink.url())
+        .env("OTEL_BSP_SCHEDULE_DELAY", "200")
+        .write()
+        .await;
+    fleet.think_by(MODEL, "");
+    fleet.project.start();
+    fleet.until_goal(Status::Complete).await;
+    let spans = until(&sink, "both attempts are told", |spans| {
+        named(spans, "attempt").len() == 2 && named(spans, "execute").len() == 2
+    })
+    .await;
+    let of = |task: &str| {
+        let mut all = named(&spans, "attempt").into_iter();
+        all.find(|span| span.attribute("orch.task") == task).unwrap()
+    };
+    let (second, first) = (of("task-001"), of("task-002"));
+    assert_eq!(parts(&spans, first), ["execute", "select", "wait"].into(), "{:?}", names(&spans));
+    assert_eq!(parts(&spans, second), ["execute", "wait"].into());
+    let [select] = named(&spans, "select")[..] else { panic!("{:?}", names(&spans)) };
+    assert_eq!(parts(&spans, select), ["chat"].into());
+    let chats = named(&spans, "chat");
+    let steps: BTreeSet<&str> = chats.iter().map(|c| c.attribute("orch.llm.step")).collect();
+    assert_eq!((chats.len(), steps), (5, ["execute", "select", "summarise"].into()));
+    for chat in chats {
+        let whole = spans.iter().find(|span| span.id == chat.parent);
+        assert!(whole.is_some_and(|whole| whole.trace == chat.trace), "an orphan: {chat:#?}");
+    }
+    let shown = String::from_utf8(fleet.orch(&["trace", "task-002"]).stdout).unwrap();
+    assert!(shown.contains("select"), "{shown}");
+}
+
 #[tokio::test]
 async fn collector_that_hangs_or_is_gone_should_be_told_once_and_hinder_nobody() {
     let sink = OtlpSink::start();

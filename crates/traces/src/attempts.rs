@@ -16,7 +16,13 @@ pub(crate) struct Attempts {
     tasks: HashMap<String, Track>,
     /// Since when a plan is in force: its first tasks are READY since then.
     accepted: HashMap<String, u64>,
+    /// By agent, the calls by which it chooses: which attempt they are part of shows with
+    /// its next grant.
+    choosing: HashMap<String, Vec<Event>>,
 }
+
+/// A choice is acted on at once: one that was longer ago led to nothing. In microseconds.
+const CHOICE_HOLDS: u64 = 5_000_000;
 
 #[derive(Debug, Default)]
 struct Track {
@@ -49,6 +55,7 @@ impl Attempts {
             waits_for: HashMap::new(),
             tasks: HashMap::new(),
             accepted: HashMap::new(),
+            choosing: HashMap::new(),
         }
     }
 
@@ -59,8 +66,13 @@ impl Attempts {
     }
 
     pub(crate) fn event(&mut self, event: &Event, over: &mut Vec<Span>) {
-        let task = event.field("task");
+        let (task, agent) = (event.field("task"), event.field("agent"));
         if task.is_empty() {
+            if event.kind == "llm-call" && !agent.is_empty() {
+                self.chosen(agent, event);
+            } else if event.kind == "agent-register" {
+                self.choosing.remove(agent);
+            }
             return;
         }
         let now = micros(event);
@@ -104,7 +116,19 @@ impl Attempts {
         wait.links = [goal].into_iter().chain(lost).chain(done).collect();
         let mut execute = attempt.part("execute", "execute", now);
         execute.service = Service::Agent(event.field("agent").to_owned());
-        track.running = Some(Running { attempt, execute, parts: vec![wait] });
+        let chosen = self.choosing.remove(event.field("agent")).unwrap_or_default();
+        let parts = select(&attempt, &execute.service, &chosen, now);
+        let parts = parts.into_iter().chain([wait]).collect();
+        track.running = Some(Running { attempt, execute, parts });
+    }
+
+    /// A call that is to choose a task is over.
+    fn chosen(&mut self, agent: &str, event: &Event) {
+        let calls = self.choosing.entry(agent.to_owned()).or_default();
+        if calls.last().is_some_and(|last| last.field("outcome") == "ok") {
+            calls.clear();
+        }
+        calls.push(event.clone());
     }
 
     fn called(&mut self, event: &Event) {
@@ -167,6 +191,22 @@ impl Attempts {
             open.extend([running.execute.clone(), running.attempt.clone()]);
         }
     }
+}
+
+/// How the task was chosen, where a model did that: the calls before the whole.
+fn select(attempt: &Span, agent: &Service, calls: &[Event], now: u64) -> Vec<Span> {
+    let recent = |call: &&Event| micros(call).saturating_add(CHOICE_HOLDS) >= now;
+    let Some(last) = calls.last().filter(recent) else { return Vec::new() };
+    let mut select = attempt.part("select", "select", attempt.start_us);
+    select.service = agent.clone();
+    let mut spans: Vec<Span> = calls.iter().map(|event| call(&select, event)).collect();
+    if let Some(first) = spans.iter().map(|span| span.start_us).min() {
+        select.start_us = first;
+    }
+    let end = spans.iter().filter_map(|span| span.end_us).max().unwrap_or(now);
+    let status = if last.field("outcome") == "ok" { Status::Ok } else { Status::Unset };
+    spans.push(select.ended(end, status));
+    spans
 }
 
 fn plan(goal: &str, generation: &str) -> String {

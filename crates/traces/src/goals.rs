@@ -52,7 +52,8 @@ impl Goals {
                 track.asked.get_or_insert(now);
                 track.troubles.push((now, trouble(event)));
             }
-            "llm-call" if event.field("task").is_empty() => {
+            // An agent's are for its tasks.
+            "llm-call" if event.field("task").is_empty() && event.field("agent").is_empty() => {
                 self.track(id).calls.push(event.clone());
             }
             "goal-accept" => {

@@ -10,8 +10,8 @@
 //! having told each other.
 //!
 //! # Shape
-//! One trace per attempt (`attempt` with `wait`, `execute` and a span per call of a
-//! model), linked to its goal's, to the attempts it waited for and to the recovery that
+//! One trace per attempt (`attempt` with `select` where a model chose the task, `wait`,
+//! `execute` and a span per call of a model), linked to its goal's, to the attempts it waited for and to the recovery that
 //! brought it; one per plan of a goal (`goal` with `plan` and `run`);
 //! one per recovery (`recovery` with `respawn` and `run again`).
 //!

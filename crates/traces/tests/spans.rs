@@ -160,6 +160,33 @@ fn attempt_should_tell_its_wait_its_calls_and_how_it_ended() {
     assert_eq!(call.text("gen_ai.system"), "claude");
 }
 
+#[test]
+fn choice_should_be_part_of_the_attempt_that_it_led_to() {
+    let lines = format!("{PLAN}
+        220 task-unblock goal=g task=b from=blocked to=ready generation=1
+        240 llm-call call=c2 goal=g task= agent=w2 step=select provider=claude model=m outcome=malformed ms=10
+        260 llm-call call=c3 goal=g task= agent=w2 step=select provider=claude model=m outcome=ok ms=10
+        265 task-claim goal=g task=b from=ready to=running generation=1 agent=w2 incarnation=6 epoch=9 attempt=1
+        280 task-complete goal=g task=b from=running to=done generation=1 epoch=9 attempt=1
+        290 llm-call call=c4 goal=g task= agent=w2 step=select provider=claude model=m outcome=ok ms=10
+        291 agent-register agent=w2 incarnation=7
+        292 llm-call call=c5 goal=g task= agent=w3 step=select provider=claude model=m outcome=ok ms=1
+        6000 task-claim goal=g task=c from=ready to=running generation=1 agent=w3 incarnation=8 epoch=10 attempt=1
+        6001 task-claim goal=g task=d from=ready to=running generation=1 agent=w2 incarnation=7 epoch=11 attempt=1
+        6002 goal-accept goal=g generation=2 tasks=3");
+    let shown = tree(&spans(&lines, &[]));
+    let chosen = "attempt 220-280 ok -> [\"goal\"]
+  wait 220-265
+  select 230-260 ok
+    chat m 230-240 error: malformed
+    chat m 250-260 ok
+  execute 265-280 ok
+";
+    assert!(shown.contains(chosen), "{shown}");
+    // Neither what a dead process chose, nor what was chosen long ago, nor as planning.
+    assert_eq!(shown.matches("chat m").count(), 4, "{shown}");
+}
+
 const DEATH: &str = "
     300 task-lose goal=g task=a from=running to=ready agent=w1 incarnation=5 epoch=7 attempt=1 reason=its_process_ended
     300 agent-death agent=w1 incarnation=5 task=a reason=its_process_ended
