@@ -6,6 +6,7 @@
 #   setup.sh             what building, running and testing need
 #   setup.sh cargo-deny  and the dependency checker, for CI
 #   setup.sh cargo-fuzz  and the fuzzer, with a C++ compiler, for make fuzz
+#   setup.sh prometheus  and Prometheus with promtool, for the tests
 #   setup.sh node        and Node.js with npm, for llm-clis.sh
 set -eu
 cd "$(dirname "$0")/.."
@@ -50,8 +51,9 @@ for tool in "$@"; do
     case $tool in
     cargo-deny) ;;
     cargo-fuzz) have c++ || packages="$packages g++" ;;
+    prometheus) { have prometheus && have promtool; } || packages="$packages prometheus" ;;
     node) { node_will_do && have npm; } || packages="$packages nodejs npm" ;;
-    *) fail "unknown tool \"$tool\": only cargo-deny, cargo-fuzz and node can be asked for" ;;
+    *) fail "unknown tool \"$tool\": only cargo-deny, cargo-fuzz, node and prometheus can be asked for" ;;
     esac
 done
 if [ -n "$packages" ]; then

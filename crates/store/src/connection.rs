@@ -1,7 +1,7 @@
 //! The connection: bounded retries, and one for waiting apart from the one for work.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -10,6 +10,7 @@ use redis::{
 };
 use tokio::time::Instant;
 
+use crate::calls::Calls;
 use crate::error::{Error, is_denied, is_transient};
 use crate::url::RedisUrl;
 
@@ -48,6 +49,8 @@ impl From<RedisUrl> for Options {
 pub struct Store {
     work: Arc<Link>,
     now_micros: Option<u64>,
+    /// What measures calls, once somebody has asked for that.
+    pub(crate) calls: Arc<OnceLock<Calls>>,
 }
 
 /// A connection that can be replaced as a whole.
@@ -119,7 +122,11 @@ impl Store {
             },
         };
         let client = client.map_err(|source| Error::Failed { what, source })?;
-        Ok(Self { work: Arc::new(Link::new(client, Some(REPLY_TIMEOUT))?), now_micros: None })
+        Ok(Self {
+            work: Arc::new(Link::new(client, Some(REPLY_TIMEOUT))?),
+            now_micros: None,
+            calls: Arc::default(),
+        })
     }
 
     /// The same store with the scripts' clock standing at `micros` since the
@@ -134,7 +141,10 @@ impl Store {
     /// # Errors
     /// As [`Store::new`].
     pub fn waiting(&self) -> Result<Waiting, Error> {
-        Ok(Waiting { link: Link::new(self.work.client.clone(), None)? })
+        Ok(Waiting {
+            link: Link::new(self.work.client.clone(), None)?,
+            calls: Arc::clone(&self.calls),
+        })
     }
 
     /// The scripts' first argument: the time of a test, or nothing.
@@ -162,7 +172,13 @@ impl Store {
         let mut invocation = script.prepare_invoke();
         invocation.arg(args);
         let words: Vec<String> = self.retried(what, Request::Script(&invocation)).await?;
-        Ok(Reply { what, words })
+        let reply = Reply { what, words };
+        if reply.verdict() == "fenced"
+            && let Some(calls) = self.calls.get()
+        {
+            calls.fenced(what);
+        }
+        Ok(reply)
     }
 
     /// Runs one reading or idempotent command, repeated while Redis is away.
@@ -190,6 +206,24 @@ impl Store {
     ) -> Result<T, Error> {
         let started = Instant::now();
         let mut delays = RETRY_DELAYS_MS.into_iter();
+        let answer = self.tried(what, request, started, &mut delays).await;
+        if let Some(calls) = self.calls.get() {
+            let tries = RETRY_DELAYS_MS.len() - delays.len();
+            calls.ended(what, started.elapsed(), u64::try_from(tries).unwrap_or(0));
+            if let Err(error) = &answer {
+                calls.failed(what, error);
+            }
+        }
+        answer
+    }
+
+    async fn tried<T: FromRedisValue>(
+        &self,
+        what: &'static str,
+        request: Request<'_>,
+        started: Instant,
+        delays: &mut impl Iterator<Item = u64>,
+    ) -> Result<T, Error> {
         loop {
             let (number, mut connection) = self.work.current();
             let error = match request.send(&mut connection).await {
@@ -233,6 +267,7 @@ impl Request<'_> {
 /// A connection for reads that wait.
 pub struct Waiting {
     link: Link,
+    calls: Arc<OnceLock<Calls>>,
 }
 
 impl Waiting {
@@ -254,7 +289,11 @@ impl Waiting {
         if error.is_timeout() || is_denied(&error) {
             self.link.replace(number);
         }
-        Err(Error::of(what, error))
+        let error = Error::of(what, error);
+        if let Some(calls) = self.calls.get() {
+            calls.failed(what, &error);
+        }
+        Err(error)
     }
 }
 

@@ -57,6 +57,24 @@ fn place(id: &str) -> (u64, u64) {
     (millis.parse().unwrap_or(0), number.parse().unwrap_or(0))
 }
 
+/// To whom the stream is told, besides those who read it themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// To a collector, as traces.
+    Traces,
+    /// To who reads metrics, as counts.
+    Metrics,
+}
+
+impl Told {
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Traces => keys::TRACED,
+            Self::Metrics => keys::MEASURED,
+        }
+    }
+}
+
 /// A part of the stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
@@ -90,26 +108,26 @@ impl Store {
     }
 }
 
-/// How far traces were sent.
+/// How far the stream was told to others.
 impl Store {
-    /// The last event that is told in traces; none where none was ever sent.
+    /// The last event that `to` was told; none where it was told none.
     ///
     /// # Errors
     /// [`Error`] where Redis did not answer.
-    pub async fn traced(&self) -> Result<Option<Position>, Error> {
-        let place: Option<String> =
-            self.ask("read how far traces were sent", cmd("GET").arg(keys::TRACED)).await?;
+    pub async fn told(&self, to: Told) -> Result<Option<Position>, Error> {
+        let what = "read how far events were told";
+        let place: Option<String> = self.ask(what, cmd("GET").arg(to.key())).await?;
         Ok(place.map(Position))
     }
 
-    /// Remembers the last event that is told in traces.
+    /// Remembers the last event that `to` was told.
     ///
     /// # Errors
     /// [`Error`] where Redis did not answer.
-    pub async fn set_traced(&self, position: &Position) -> Result<(), Error> {
+    pub async fn set_told(&self, to: Told, position: &Position) -> Result<(), Error> {
         let mut command = cmd("SET");
-        command.arg(keys::TRACED).arg(&position.0);
-        self.ask("remember how far traces were sent", &command).await
+        command.arg(to.key()).arg(&position.0);
+        self.ask("remember how far events were told", &command).await
     }
 }
 

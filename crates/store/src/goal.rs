@@ -114,7 +114,35 @@ impl Figures {
     }
 }
 
+/// How many READY tasks of a goal may be claimed, and how many wait for their time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// By role; `None` is any agent of the goal.
+    pub claimable: Vec<(Option<String>, u64)>,
+    /// Those that wait for a retry.
+    pub delayed: u64,
+}
+
 impl Store {
+    /// How many READY tasks wait in which queue.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer or holds something else there.
+    pub async fn queues(&self, id: &GoalId) -> Result<Queues, Error> {
+        let roles = self.goal_roles(id).await?;
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("ZCARD").arg(keys::dag(id, "delayed"));
+        pipeline.cmd("ZCARD").arg(keys::dag(id, "ready"));
+        for role in &roles {
+            pipeline.cmd("ZCARD").arg(keys::dag(id, &format!("ready:{role}")));
+        }
+        let mut numbers =
+            self.ask_all::<Vec<u64>>("read a goal's queues", &pipeline).await?.into_iter();
+        let delayed = numbers.next().unwrap_or(0);
+        let roles = std::iter::once(None).chain(roles.into_iter().map(Some));
+        Ok(Queues { claimable: roles.zip(numbers).collect(), delayed })
+    }
+
     /// Every goal that was ever declared, by id.
     ///
     /// # Errors

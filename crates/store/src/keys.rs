@@ -19,6 +19,10 @@ pub const LEADER: &str = "orchestrator:leader";
 pub const FLEET: &str = "orchestrator:fleet";
 /// Up to which event traces were sent.
 pub const TRACED: &str = "orchestrator:traced";
+/// Up to which event metrics were told.
+pub const MEASURED: &str = "orchestrator:measured";
+/// Hash of how the agents' calls to Redis went: `<what was asked>|<number>` to a count.
+pub const CALLS: &str = "agents:calls";
 /// Hash of what each controller last reported: controller to JSON.
 pub const CONTROLLERS: &str = "orchestrator:controllers";
 /// String: the present problems of the control files, as JSON.

@@ -19,6 +19,7 @@
 //! Decisions. The store says what is; a controller says what to do.
 
 pub mod agent;
+pub mod calls;
 mod connection;
 pub mod dag;
 pub mod directive;
