@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::declared::{self, Source};
 use crate::election::Election;
+use crate::metrics::{Metrics, serve};
 use crate::planner::{self, Planner};
 use crate::publish::{Problems, publish};
 use crate::recorder::record;
@@ -56,6 +57,12 @@ pub(crate) async fn orchestrate(
 ) -> anyhow::Result<()> {
     let cancel = cancelled_by_signals()?;
     let store = Store::new(&settings.common.redis).await?;
+    let metrics = settings.metrics.map(|address| {
+        let metrics = Metrics::new(&store, settings.common.project.clone());
+        // Its end is that of the process.
+        tokio::spawn(serve(address, Arc::clone(&metrics), cancel.clone()));
+        metrics
+    });
     tokio::select! {
         () = cancel.cancelled() => return Ok(()),
         ready = wait_for_redis(&store, &settings) => ready?,
@@ -72,7 +79,7 @@ pub(crate) async fn orchestrate(
     let election = Election::new(store.clone(), this, &host, &settings.controllers);
     // Now: once the file is replaced by a newer build, its path is no longer told.
     let program = std::env::current_exe().context("finding our own program")?;
-    let fleet = Fleet { store, settings, source, id: fleet, host, program, export };
+    let fleet = Fleet { store, settings, source, id: fleet, host, program, export, metrics };
     while let Some(epoch) = election.win(&cancel).await {
         fleet.look_for_lost_data().await?;
         let term = cancel.child_token();
@@ -85,6 +92,9 @@ pub(crate) async fn orchestrate(
         };
         term.cancel();
         end_term(parts).await;
+        if let Some(metrics) = &fleet.metrics {
+            metrics.end_term().await;
+        }
         match end {
             End::Lost => {}
             End::Told => {
@@ -177,6 +187,8 @@ struct Fleet {
     program: PathBuf,
     /// Where traces go, if anywhere.
     export: Option<Export>,
+    /// What is told of all this, if it is.
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Fleet {
@@ -259,10 +271,7 @@ impl Fleet {
             }
         }
         parts.spawn(follow_events(self.store.clone(), wakers.clone(), term.clone()));
-        // One process tells of all: the one that leads the goals.
-        if let Some(export) = self.export.clone().filter(|_| wakers.dag.is_some()) {
-            parts.spawn(record(self.store.clone(), export, term.clone()));
-        }
+        self.tell(&mut parts, &stats, wakers.dag.is_some(), term);
         parts.spawn(follow_files(self.source.declared.clone(), wakers, term.clone()));
         parts.spawn(publish(
             self.store.clone(),
@@ -272,6 +281,26 @@ impl Fleet {
             term.clone(),
         ));
         Ok(parts)
+    }
+
+    /// Tells of all that happens, where it is asked for. One process does: the one that
+    /// leads the goals.
+    fn tell(
+        &self,
+        parts: &mut JoinSet<()>,
+        stats: &[(Controller, Stats)],
+        leads_goals: bool,
+        term: &CancellationToken,
+    ) {
+        if let Some(export) = self.export.clone().filter(|_| leads_goals) {
+            parts.spawn(record(self.store.clone(), export, term.clone()));
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.begin_term(stats);
+            if leads_goals {
+                parts.spawn(Arc::clone(metrics).count(term.clone()));
+            }
+        }
     }
 
     /// Runs a controller beside the others: what happens to it happens to it alone. One
@@ -417,6 +446,9 @@ fn agent_command(
     add("--color", "never".to_owned());
     if let Some(sysg) = &settings.sysg {
         add("--sysg", sysg.display().to_string());
+    }
+    if settings.metrics.is_some() {
+        shared.push("--measure".to_owned());
     }
     let fleet = fleet.to_owned();
     let llm = settings.llm.clone();

@@ -13,6 +13,7 @@ mod declared;
 mod election;
 mod host;
 mod llm;
+mod metrics;
 mod paths;
 mod planner;
 mod publish;

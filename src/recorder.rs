@@ -10,7 +10,7 @@ use std::time::Duration;
 use model::GoalId;
 use reconcile::CancellationToken;
 use store::Store;
-use store::event::{Event, MAX_READ, Position};
+use store::event::{Event, MAX_READ, Position, Told};
 use tokio::time::sleep;
 use traces::{Builder, Span};
 
@@ -42,7 +42,12 @@ pub(crate) async fn record(store: Store, export: Export, cancel: CancellationTok
 
 async fn follow(store: &Store, export: &Export) -> Result<(), store::Error> {
     let mut builder = Builder::new(&store.fleet().await?);
-    let mut position = catch_up(store, &mut builder).await?;
+    let mut position = match store.told(Told::Traces).await? {
+        Some(told) => told,
+        // Nothing was ever sent: from now on.
+        None => store.end_of_events().await?,
+    };
+    catch_up(store, &mut builder, &position).await?;
     let mut waiting = store.waiting()?;
     loop {
         let events = waiting.events(&mut position, WAIT).await?;
@@ -55,22 +60,21 @@ async fn follow(store: &Store, export: &Export) -> Result<(), store::Error> {
                 export.trace(without_parts_of_others(trace));
             }
         }
-        store.set_traced(&position).await?;
+        store.set_told(Told::Traces, &position).await?;
         sleep(PAUSE).await;
     }
 }
 
-/// What began before we were there is told by the events before, which are still kept.
-async fn catch_up(store: &Store, builder: &mut Builder) -> Result<Position, store::Error> {
-    let end = match store.traced().await? {
-        Some(traced) => traced,
-        // Nothing was ever sent: from now on.
-        None => store.end_of_events().await?,
-    };
+/// What began before `end` is told by the events until there, which are still kept.
+pub(crate) async fn catch_up(
+    store: &Store,
+    builder: &mut Builder,
+    end: &Position,
+) -> Result<(), store::Error> {
     let mut position = Position("0".to_owned());
     loop {
-        let page = store.events_between(&position, &end, MAX_READ).await?;
-        let Some(last) = page.events.last() else { return Ok(end) };
+        let page = store.events_between(&position, end, MAX_READ).await?;
+        let Some(last) = page.events.last() else { return Ok(()) };
         position.0.clone_from(&last.id);
         for event in &page.events {
             look(store, event, builder).await?;
@@ -90,7 +94,7 @@ async fn look(store: &Store, event: &Event, builder: &mut Builder) -> Result<(),
 }
 
 /// Whole traces: each ends with its root.
-fn whole(spans: Vec<Span>) -> Vec<Vec<Span>> {
+pub(crate) fn whole(spans: Vec<Span>) -> Vec<Vec<Span>> {
     let mut traces = vec![Vec::new()];
     for span in spans {
         let is_root = span.parent.is_none();

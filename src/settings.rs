@@ -118,6 +118,8 @@ pub(crate) struct Orchestrator {
     pub(crate) redis_url_file: Option<PathBuf>,
     /// The language model.
     pub(crate) llm: Llm,
+    /// Where metrics are told; nowhere where absent.
+    pub(crate) metrics: Option<crate::metrics::Address>,
 }
 
 /// `orch run --role agent`.
@@ -149,4 +151,6 @@ pub(crate) struct Agent {
     pub(crate) environment: Vec<String>,
     /// The sysg program, where it is not to be looked for in PATH.
     pub(crate) sysg: Option<PathBuf>,
+    /// Whether it tells how its calls to Redis go.
+    pub(crate) measure: bool,
 }

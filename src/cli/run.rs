@@ -17,6 +17,7 @@ use super::args::{Globals, interval, wait};
 use super::connect::{self, Target, Variables};
 use super::llm_args::LlmArgs;
 use super::{Exit, Failure};
+use crate::metrics;
 use crate::settings::{self, Common, LogSettings, LogStyle};
 use crate::telemetry;
 
@@ -119,6 +120,10 @@ struct OrchestratorArgs {
     /// The sysg program [default: the one in PATH]
     #[arg(long, value_name = "FILE", env = "ORCH_SYSG", hide_env_values = true)]
     sysg: Option<PathBuf>,
+
+    /// Where Prometheus may read metrics: a port of the loopback, or address:port [default: nowhere]
+    #[arg(long, value_name = "ADDR", env = "ORCH_METRICS_ADDR", hide_env_values = true)]
+    metrics_addr: Option<metrics::Address>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -165,6 +170,10 @@ struct AgentArgs {
         hide_default_value = true
     )]
     fleet: String,
+
+    /// Tell how its calls to Redis go; set by the orchestrator where it tells metrics
+    #[arg(long, hide_short_help = true)]
+    measure: bool,
 
     /// Fingerprint of its declaration; set by the orchestrator
     #[arg(
@@ -286,6 +295,7 @@ impl Args {
             controllers,
             resync: self.bound(RESYNC),
             sysg,
+            metrics: self.orchestrator.metrics_addr,
             llm: self.llm.resolve(variables)?,
         })
     }
@@ -323,6 +333,7 @@ impl Args {
             },
             environment: agent.llm_env.clone(),
             sysg: self.orchestrator.sysg.as_deref().map(connect::absolute).transpose()?,
+            measure: agent.measure,
             common: self.common(globals, target, project),
             name,
         })

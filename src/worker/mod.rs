@@ -20,6 +20,7 @@ mod begun;
 mod choose;
 mod evidence;
 mod link;
+mod measure;
 mod memory;
 mod mind;
 mod report;
@@ -40,6 +41,7 @@ use tracing::Instrument as _;
 use self::attempt::{Attempt, Finished, Lack};
 use self::begun::Begun;
 use self::link::{Leaving, Link};
+use self::measure::Measure;
 use self::memory::Memory;
 use self::mind::Mind;
 use crate::settings::Agent;
@@ -58,6 +60,7 @@ pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
     // First of all: who registers must deregister.
     let signals = Signals::catch()?;
     let store = Store::new(&settings.common.redis).await?;
+    let measure = settings.measure.then(|| Measure::start(&store));
     let settings = Arc::new(settings);
     let incarnation = register(&store, &settings).await?;
     let name = &settings.name;
@@ -78,6 +81,9 @@ pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
         Worker { store, settings, incarnation, link, memory, mind, begun, refusals: 0 };
     worker.run().await;
     worker.leave().await;
+    if let Some(measure) = measure {
+        measure.end().await;
+    }
     Ok(())
 }
 

@@ -18,6 +18,7 @@ mod faults;
 mod jaeger;
 mod llm;
 mod logs;
+mod metrics;
 mod on_call;
 mod recovery;
 mod scale;

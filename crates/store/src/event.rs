@@ -19,6 +19,14 @@ pub const MAX_READ: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position(pub String);
 
+impl Position {
+    /// It as numbers, which order positions; as [`Event::place`].
+    #[must_use]
+    pub fn place(&self) -> (u64, u64) {
+        place(&self.0)
+    }
+}
+
 /// One transition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {

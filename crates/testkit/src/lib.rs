@@ -27,7 +27,7 @@ mod wait;
 
 pub use http::http_get;
 pub use llm::{Api, Call, LlmServer, Say, Usage};
-pub use llm_clis::{claude_history, installed};
+pub use llm_clis::{claude_history, in_path, installed};
 pub use otlp::{OtlpSink, OtlpSpan};
 pub use proxy::{FaultProxy, Mode};
 pub use redis_server::{Options, RedisServer, free_port};

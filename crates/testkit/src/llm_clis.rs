@@ -1,4 +1,4 @@
-//! The real command-line programs that tests run.
+//! The real programs that tests run, where they are installed.
 
 use std::path::{Path, PathBuf};
 
@@ -12,17 +12,44 @@ use std::path::{Path, PathBuf};
 #[must_use]
 #[track_caller]
 pub fn installed(program: &str) -> Option<PathBuf> {
-    let variable = format!("ORCH_TEST_{}", program.to_uppercase());
-    if let Some(path) = std::env::var_os(&variable).filter(|path| !path.is_empty()) {
-        let path = PathBuf::from(path);
-        assert!(path.is_file(), "{variable} is {}, which is no file", path.display());
+    if let Some(path) = named(program) {
         return Some(path);
     }
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/llm/bin").join(program);
     if let Ok(path) = tools.canonicalize() {
         return Some(path);
     }
-    let skipped = format!("skipped: {program} is not installed (make llm-clis)");
+    skip(program, "make llm-clis")
+}
+
+/// Where `program` of a package of Debian's is: `ORCH_TEST_<PROGRAM>`, else in `PATH`.
+/// Where it is not installed, says so, with `how` it would be, and returns nothing.
+///
+/// # Panics
+/// As [`installed`].
+#[must_use]
+#[track_caller]
+pub fn in_path(program: &str, how: &str) -> Option<PathBuf> {
+    if let Some(path) = named(program) {
+        return Some(path);
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders).map(|at| at.join(program)).find(|at| at.is_file());
+    found.or_else(|| skip(program, how))
+}
+
+/// Where a variable says that `program` is.
+#[track_caller]
+fn named(program: &str) -> Option<PathBuf> {
+    let variable = format!("ORCH_TEST_{}", program.to_uppercase());
+    let path = std::env::var_os(&variable).filter(|path| !path.is_empty()).map(PathBuf::from)?;
+    assert!(path.is_file(), "{variable} is {}, which is no file", path.display());
+    Some(path)
+}
+
+#[track_caller]
+fn skip(program: &str, how: &str) -> Option<PathBuf> {
+    let skipped = format!("skipped: {program} is not installed ({how})");
     assert!(std::env::var_os("ORCH_TEST_REQUIRE_ALL").is_none_or(|all| all != "1"), "{skipped}");
     println!("{skipped}");
     None

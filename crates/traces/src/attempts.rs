@@ -182,6 +182,11 @@ impl Attempts {
         }
     }
 
+    pub(crate) fn waited(&self, task: &str) -> Option<u64> {
+        let running = self.tasks.get(task)?.running.as_ref()?;
+        Some(running.execute.start_us.saturating_sub(running.attempt.start_us))
+    }
+
     pub(crate) fn open(&self, open: &mut Vec<Span>) {
         let mut running: Vec<&Running> =
             self.tasks.values().filter_map(|track| track.running.as_ref()).collect();

@@ -44,6 +44,12 @@ impl Builder {
         over
     }
 
+    /// How long the task whose attempt is under way was READY before it, in microseconds.
+    #[must_use]
+    pub fn waited(&self, task: &str) -> Option<u64> {
+        self.attempts.waited(task)
+    }
+
     /// What is not over yet, parts before the whole.
     #[must_use]
     pub fn open(&self) -> Vec<Span> {
