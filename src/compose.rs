@@ -58,7 +58,7 @@ pub(crate) async fn orchestrate(
     let cancel = cancelled_by_signals()?;
     let store = Store::new(&settings.common.redis).await?;
     let metrics = settings.metrics.map(|address| {
-        let metrics = Metrics::new(&store, settings.common.project.clone());
+        let metrics = Metrics::new(&store, settings.common.project.clone(), export.clone());
         // Its end is that of the process.
         tokio::spawn(serve(address, Arc::clone(&metrics), cancel.clone()));
         metrics
@@ -93,7 +93,7 @@ pub(crate) async fn orchestrate(
         term.cancel();
         end_term(parts).await;
         if let Some(metrics) = &fleet.metrics {
-            metrics.end_term().await;
+            metrics.end_term(!matches!(end, End::Told)).await;
         }
         match end {
             End::Lost => {}

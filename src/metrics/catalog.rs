@@ -165,6 +165,7 @@ metrics! {
     CALL_ERRORS: Process Counter Items "redis_call_errors" ["call", "error"] "Calls that Redis did not answer after all tries: unavailable, denied, failed";
     CALL_RETRIES: Process Counter Items "redis_call_retries" ["call"] "Tries besides the first ones";
     CONTROLLER_FENCES: Process Counter Items "controller_fences" ["call"] "Writes that were refused because this process leads no more";
+    SPANS_LOST: Process Counter Items "spans_lost" [] "Spans of this process that the collector did not take, without those that found no room in the queue; absent where no collector is named";
     DISK_FREE: Process Gauge Bytes "project_disk_free" [] "Room for us on the disk of the project's folder";
     DISK_SIZE: Process Gauge Bytes "project_disk_size" [] "Size of the disk of the project's folder";
     SCRAPE: Process Gauge Seconds "scrape_duration" [] "How long it took to read the fleet's state for this scrape";

@@ -24,7 +24,27 @@ pub(super) struct Reading {
     pub(super) samples: Samples,
     /// What is declared; what is not is told no more.
     pub(super) goals: BTreeSet<String>,
-    pub(super) agents: BTreeSet<String>,
+    /// The same; `None` where it cannot be read.
+    agents: Option<BTreeSet<String>>,
+}
+
+impl Reading {
+    /// Whether it is certain that there is no such agent any more.
+    pub(super) fn lacks_agent(&self, name: &str) -> bool {
+        self.agents.as_ref().is_some_and(|agents| !agents.contains(name))
+    }
+}
+
+/// What somebody broke by hand is left out; where Redis does not answer nothing is told.
+fn readable<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error @ Error::Malformed { .. }) => {
+            tracing::debug!(target: "orchestrator", %error, "Left out of the metrics");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads it.
@@ -36,13 +56,15 @@ pub(super) async fn read(store: &Store) -> Result<Reading, Error> {
     for id in store.goal_ids().await? {
         goal(store, &id, &mut reading).await?;
     }
-    agents(&store.agents().await?, &mut reading);
+    if let Some(found) = readable(store.agents().await)? {
+        agents(&found, &mut reading);
+    }
     let samples = &mut reading.samples;
     calls_of_models(store, samples).await?;
     let server = store.server().await?;
     samples.count(&m::REDIS_MEMORY, &[], server.used_memory);
     samples.count(&m::REDIS_REFUSES, &[], u64::from(server.refuses_writes.is_some()));
-    for (what, call) in store.measures().await? {
+    for (what, call) in readable(store.measures().await)?.unwrap_or_default() {
         told_by_calls(samples, &what, &call, &m::AGENT_CALL, &m::AGENT_CALL_ERRORS);
         samples.count(&m::FENCES, &[&what], call.fenced);
     }
@@ -51,8 +73,12 @@ pub(super) async fn read(store: &Store) -> Result<Reading, Error> {
 }
 
 async fn goal(store: &Store, id: &GoalId, reading: &mut Reading) -> Result<(), Error> {
-    let Some(goal) = store.goal(id).await?.filter(|goal| goal.declared) else { return Ok(()) };
     let name = id.as_str();
+    let Some(goal) = readable(store.goal(id).await)? else {
+        reading.goals.insert(name.to_owned());
+        return Ok(());
+    };
+    let Some(goal) = goal.filter(|goal| goal.declared) else { return Ok(()) };
     let samples = &mut reading.samples;
     samples.count(&m::GOALS, &[goal.status.as_str()], 1);
     for state in State::ALL {
@@ -86,6 +112,7 @@ const fn in_state(counts: &Counts, state: State) -> u64 {
 
 fn agents(agents: &[Agent], reading: &mut Reading) {
     let samples = &mut reading.samples;
+    let mut declared = BTreeSet::new();
     for phase in Phase::ALL {
         samples.count(&m::AGENTS, &[phase.as_str()], 0);
     }
@@ -100,7 +127,7 @@ fn agents(agents: &[Agent], reading: &mut Reading) {
             continue;
         }
         let name = agent.name.as_str();
-        reading.agents.insert(name.to_owned());
+        declared.insert(name.to_owned());
         samples.count(&m::RESTARTS, &[name], agent.status.restarts);
         samples.count(&m::DEATHS, &[name], 0);
         samples.count(&m::PAUSED, &[], u64::from(agent.paused));
@@ -114,21 +141,23 @@ fn agents(agents: &[Agent], reading: &mut Reading) {
             samples.count(&m::BUSY, &[goal.as_str(), role.as_str()], busy);
         }
     }
+    reading.agents = Some(declared);
 }
 
 async fn calls_of_models(store: &Store, samples: &mut Samples) -> Result<(), Error> {
-    let slots = store.slots().await?;
     let len = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    samples.count(&m::LLM_SLOTS, &["most"], u64::from(slots.most));
-    samples.count(&m::LLM_SLOTS, &["used"], len(slots.in_use.len()));
-    samples.count(&m::LLM_WAITING, &[], len(slots.waiting.len()));
+    if let Some(slots) = readable(store.slots().await)? {
+        samples.count(&m::LLM_SLOTS, &["most"], u64::from(slots.most));
+        samples.count(&m::LLM_SLOTS, &["used"], len(slots.in_use.len()));
+        samples.count(&m::LLM_WAITING, &[], len(slots.waiting.len()));
+    }
     for provider in Provider::ALL {
         if provider != Provider::Offline {
             samples.count(&m::LLM_HELD, &[provider.as_str()], 0);
         }
     }
     let now = store.time().await?;
-    for hold in store.holds().await? {
+    for hold in readable(store.holds().await)?.unwrap_or_default() {
         samples.count(&m::LLM_HELD, &[&hold.provider], 1);
         let left = float(hold.until_us.saturating_sub(now)) / 1e6;
         samples.add(&m::LLM_HOLD_LEFT, &[&hold.provider], left);

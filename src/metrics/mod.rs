@@ -32,6 +32,7 @@ use self::counted::Counted;
 use self::fleet::Reading;
 use self::samples::Samples;
 use crate::recorder::catch_up;
+use crate::telemetry::Export;
 
 pub(crate) use self::server::{Address, serve};
 
@@ -39,6 +40,8 @@ pub(crate) use self::server::{Address, serve};
 const READ_LIMIT: Duration = Duration::from_secs(4);
 /// A state that is younger is told again: many who ask cost no more than one.
 const YOUNG: Duration = Duration::from_millis(500);
+/// How long the end of a term may be held up.
+const TERM_END_LIMIT: Duration = Duration::from_millis(200);
 /// How long asking the disk for its room may take.
 const DISK_LIMIT: Duration = Duration::from_millis(500);
 /// How long one read of the stream waits.
@@ -53,6 +56,7 @@ pub(crate) struct Metrics {
     store: Store,
     project: PathBuf,
     started: jiff::Timestamp,
+    export: Option<Export>,
     calls: Calls,
     counted: Mutex<Counted>,
     controllers: Mutex<own::Controllers>,
@@ -63,10 +67,11 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Measures the calls of `store` from now on.
-    pub(crate) fn new(store: &Store, project: PathBuf) -> Arc<Self> {
+    pub(crate) fn new(store: &Store, project: PathBuf, export: Option<Export>) -> Arc<Self> {
         Arc::new(Self {
             store: store.clone(),
             project,
+            export,
             started: jiff::Timestamp::now(),
             calls: store.measure_calls(),
             counted: Mutex::new(Counted::new()),
@@ -84,12 +89,13 @@ impl Metrics {
         self.tells_fleet.store(leads_goals, Ordering::Relaxed);
     }
 
-    /// It leads no more. What it has counted stays, and its successor goes on from there.
-    pub(crate) async fn end_term(&self) {
+    /// It leads no more. What it has counted stays; where the process `lives` on that will be
+    /// asked for, so its successor goes on from there.
+    pub(crate) async fn end_term(&self, lives: bool) {
         lock(&self.controllers).end_term();
-        if self.tells_fleet.swap(false, Ordering::Relaxed) {
+        if self.tells_fleet.swap(false, Ordering::Relaxed) && lives {
             let counted = lock(&self.counted).position.clone();
-            _ = timeout(READ_LIMIT, self.remember(counted)).await;
+            _ = timeout(TERM_END_LIMIT, self.remember(counted)).await;
         }
     }
 
@@ -121,6 +127,9 @@ impl Metrics {
         };
         lock(&self.controllers).tell(&mut samples);
         own::calls(&self.calls, &mut samples);
+        if let Some(export) = &self.export {
+            samples.count(&catalog::SPANS_LOST, &[], export.lost());
+        }
         if let Some((free, size)) = self.disk().await {
             samples.count(&catalog::DISK_FREE, &[], free);
             samples.count(&catalog::DISK_SIZE, &[], size);
@@ -156,7 +165,7 @@ impl Metrics {
             for gone in goals.difference(&reading.goals) {
                 counted.samples.forget("goal", gone);
             }
-            for gone in agents.difference(&reading.agents) {
+            for gone in agents.iter().filter(|agent| reading.lacks_agent(agent)) {
                 counted.samples.forget("agent", gone);
             }
             drop(counted);

@@ -8,7 +8,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use model::AgentName;
@@ -40,6 +40,7 @@ pub(crate) struct Export {
     provider: SdkTracerProvider,
     scope: InstrumentationScope,
     keep: Keep,
+    lost: Arc<AtomicU64>,
 }
 
 impl Export {
@@ -64,7 +65,9 @@ impl Export {
         _ = rustls::crypto::ring::default_provider().install_default();
         let exporter = SpanExporter::builder().with_http().build().map_err(|e| e.to_string())?;
         let resource = resource(agent);
-        let mut batch = BatchSpanProcessor::builder(Told::new(exporter)).build();
+        let told = Told::new(exporter);
+        let lost = Arc::clone(&told.lost);
+        let mut batch = BatchSpanProcessor::builder(told).build();
         batch.set_resource(&resource);
         let batch = Arc::new(batch);
         let provider = SdkTracerProvider::builder()
@@ -74,7 +77,7 @@ impl Export {
             .build();
         let scope =
             InstrumentationScope::builder("orch").with_version(env!("CARGO_PKG_VERSION")).build();
-        Ok(Some(Self { batch, provider, scope, keep }))
+        Ok(Some(Self { batch, provider, scope, keep, lost }))
     }
 
     /// What makes spans of this process.
@@ -92,6 +95,11 @@ impl Export {
                 self.batch.on_end(data(span, &self.scope));
             }
         }
+    }
+
+    /// How many spans the collector did not take.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Sends what is left, within a bound. Blocks.
@@ -118,11 +126,12 @@ fn resource(agent: Option<&AgentName>) -> Resource {
 struct Told<E> {
     inner: E,
     is_failing: AtomicBool,
+    lost: Arc<AtomicU64>,
 }
 
 impl<E> Told<E> {
-    const fn new(inner: E) -> Self {
-        Self { inner, is_failing: AtomicBool::new(false) }
+    fn new(inner: E) -> Self {
+        Self { inner, is_failing: AtomicBool::new(false), lost: Arc::default() }
     }
 }
 
@@ -132,6 +141,9 @@ impl<E: Exporter> Exporter for Told<E> {
         batch.iter_mut().for_each(mask);
         let result = self.inner.export(batch).await;
         let failed = result.is_err();
+        if failed {
+            self.lost.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
         if self.is_failing.swap(failed, Ordering::Relaxed) != failed {
             match &result {
                 Ok(()) => tracing::info!(target: "orch", "Spans reach their collector again"),

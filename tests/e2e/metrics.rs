@@ -159,7 +159,8 @@ async fn prometheus_should_see_the_tasks_and_the_kill_of_an_agent() {
         ("orch_task_attempt_duration_seconds_count{outcome=\"complete\"}", 2.0),
         ("sum(orch_leader)", 4.0),
         ("sum(orch_controller_running)", 4.0),
-        ("count(orch_controller_passes_total > 0)", 4.0),
+        ("count(orch_controller_resyncs_total > 0)", 4.0),
+        ("count(orch_controller_passes_total{controller=\"agent\"} > 0)", 1.0),
         ("orch_redis_up", 1.0),
         ("count(orch_project_disk_free_bytes > 0)", 1.0),
         ("count(orch_redis_call_duration_seconds_count{call=\"take the lead\"} > 0)", 1.0),
@@ -299,19 +300,23 @@ async fn who_asks_and_does_not_listen_should_hinder_nobody() {
 }
 
 #[tokio::test]
-async fn goal_that_is_gone_should_be_told_no_more() {
+async fn goal_that_is_gone_should_be_told_no_more_and_a_damaged_one_left_out() {
     let metrics = free_port();
     let fleet = with_tasks(metrics).start().await;
     fleet.until_task("task-001", State::Running).await;
     let done = "orch_task_transitions_total{goal=\"goal-001\",cause=\"claim\"}";
-    until_value(metrics, done, 1.0).await;
-    fleet
-        .project
-        .write("INSTRUCTIONS.md", &agents(&["other_agent"]).replace("goal-001", "goal-002"));
+    // Damaged by hand: it is left out, all others are told.
+    fleet.redis("SADD goals odd");
+    fleet.redis("HSET goal:odd status odd");
+    let scrape = until_value(metrics, done, 1.0).await;
+    assert_eq!(value(&scrape, "orch_redis_up"), Some(1.0), "{scrape}");
+    let other = agents(&["other_agent"]) + &goal(&task("task-009: Other", "true"));
+    fleet.project.write("INSTRUCTIONS.md", &other.replace("goal-001", "goal-002"));
     fleet.project.write("go", "");
     wait_until("nothing is told of it", DEADLINE, async || {
         let scrape = get(metrics, "/metrics", "text/plain")?;
-        if scrape.contains("goal-001") { Err(scrape) } else { Ok(()) }
+        let is_there = ["goal-001", "worker_agent"].iter().any(|gone| scrape.contains(gone));
+        if is_there || !scrape.contains("goal-002") { Err(scrape) } else { Ok(()) }
     })
     .await;
 }

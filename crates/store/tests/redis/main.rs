@@ -13,6 +13,7 @@
 
 mod accept;
 mod agents;
+mod calls;
 mod claim;
 mod clock;
 mod connection;

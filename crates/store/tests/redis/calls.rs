@@ -1,0 +1,84 @@
+//! What is measured of calls, and how agents tell it.
+
+use store::Options;
+use store::event::{Position, Told};
+use store::goal::Queues;
+use testkit::RedisServer;
+
+use crate::world::{World, goal, plan_with, task};
+
+#[tokio::test]
+async fn calls_should_be_measured_from_when_it_is_asked_for() {
+    let world = World::new().await;
+    let calls = world.store.measure_calls();
+    assert!(calls.so_far().is_empty());
+    world.store.goal_ids().await.unwrap();
+    world.store.clone().goal_ids().await.unwrap();
+    let call = calls.so_far().remove("list goals").unwrap();
+    assert_eq!((call.buckets.iter().sum::<u64>(), call.fenced, call.retries), (2, 0, 0));
+    assert!(call.sum_us > 0);
+
+    // Refused, for somebody else leads: counted, and nothing else.
+    world.lose_lead().await;
+    assert!(world.store.note_goal(&world.lead(), &goal("g"), "", &[]).await.is_err());
+    assert_eq!(calls.so_far()["note a goal"].fenced, 1);
+    assert_eq!(calls.so_far()["note a goal"].errors, [0; 3]);
+}
+
+#[tokio::test]
+async fn calls_that_fail_should_be_counted_with_their_tries() {
+    let server = RedisServer::options().password("right").start();
+    let port = server.port();
+    let url: store::RedisUrl = format!("redis://:wrong@127.0.0.1:{port}").parse().unwrap();
+    let store = store::Store::new(&Options::from(url)).await.unwrap();
+    let calls = store.measure_calls();
+    store.goal_ids().await.unwrap_err();
+    assert_eq!(calls.so_far()["list goals"].errors, [0, 1, 0]);
+    drop(server);
+    store.goal_ids().await.unwrap_err();
+    let call = calls.so_far().remove("list goals").unwrap();
+    assert_eq!(call.errors, [1, 1, 0]);
+    assert!(call.retries > 3 && call.buckets.iter().sum::<u64>() == 2, "{call:?}");
+}
+
+#[tokio::test]
+async fn measures_of_all_agents_should_add_up() {
+    let world = World::new().await;
+    let calls = world.store.measure_calls();
+    for _ in 0..2 {
+        world.store.goal_ids().await.unwrap();
+        let mut measured = calls.take();
+        measured.retain(|what, _| what == "list goals");
+        world.store.add_measures(measured).await.unwrap();
+    }
+    let told = world.store.measures().await.unwrap();
+    assert_eq!(told.keys().collect::<Vec<_>>(), ["list goals"]);
+    assert_eq!(told["list goals"].buckets.iter().sum::<u64>(), 2);
+    world.store.add_measures(Default::default()).await.unwrap();
+    assert_eq!(world.store.measures().await.unwrap(), told);
+}
+
+#[tokio::test]
+async fn queues_should_be_told_by_role() {
+    let world = World::new().await;
+    let plan = plan_with(&[("a", &[]), ("b", &[]), ("c", &[]), ("d", &["c"])], |spec| {
+        if spec.id != task("a") {
+            spec.role = Some("qa".parse().unwrap());
+        }
+    });
+    world.accept("g", plan).await;
+    let found = world.store.queues(&goal("g")).await.unwrap();
+    let claimable = vec![(None, 1), (Some("qa".to_owned()), 2)];
+    assert_eq!(found, Queues { claimable, delayed: 0 });
+    assert_eq!(world.store.queues(&goal("none")).await.unwrap().claimable, [(None, 0)]);
+}
+
+#[tokio::test]
+async fn places_for_traces_and_metrics_should_be_apart() {
+    let world = World::new().await;
+    assert_eq!(world.store.told(Told::Metrics).await.unwrap(), None);
+    let at = Position("7-1".into());
+    world.store.set_told(Told::Metrics, &at).await.unwrap();
+    assert_eq!(world.store.told(Told::Metrics).await.unwrap(), Some(at));
+    assert_eq!(world.store.told(Told::Traces).await.unwrap(), None);
+}
