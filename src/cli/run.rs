@@ -121,8 +121,8 @@ struct OrchestratorArgs {
     #[arg(long, value_name = "FILE", env = "ORCH_SYSG", hide_env_values = true)]
     sysg: Option<PathBuf>,
 
-    /// Where Prometheus may read metrics: a port of the loopback, or address:port [default: nowhere]
-    #[arg(long, value_name = "ADDR", env = "ORCH_METRICS_ADDR", hide_env_values = true)]
+    /// Where Prometheus may read metrics: a port of the loopback, or address:port; nowhere if absent [env: ORCH_METRICS_ADDR]
+    #[arg(long, value_name = "ADDR")]
     metrics_addr: Option<metrics::Address>,
 }
 
@@ -295,9 +295,21 @@ impl Args {
             controllers,
             resync: self.bound(RESYNC),
             sysg,
-            metrics: self.orchestrator.metrics_addr,
+            metrics: self.metrics(variables)?,
             llm: self.llm.resolve(variables)?,
         })
+    }
+
+    fn metrics(&self, variables: Variables<'_>) -> Result<Option<metrics::Address>, Failure> {
+        if self.orchestrator.metrics_addr.is_some() {
+            return Ok(self.orchestrator.metrics_addr);
+        }
+        let read = |text: String| {
+            text.parse().map_err(|error| {
+                Failure::usage(format!("cannot use ORCH_METRICS_ADDR {text:?}: {error}"))
+            })
+        };
+        variables("ORCH_METRICS_ADDR").map(read).transpose()
     }
 
     fn agent(

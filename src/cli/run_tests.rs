@@ -49,6 +49,28 @@ fn orchestrator_should_have_defaults_that_work() {
 }
 
 #[test]
+fn metrics_should_be_told_where_asked_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = |words: &[&str], variable: Option<&str>| {
+        let all = [&["orch", "--role", "orchestrator"], words].concat();
+        let line = Line::try_parse_from(all).map_err(|e| e.to_string())?;
+        let globals = Globals { project: Some(folder.path().to_owned()), ..line.globals };
+        let named =
+            |name: &str| variable.filter(|_| name == "ORCH_METRICS_ADDR").map(str::to_owned);
+        match line.args.resolve(&globals, &named).map_err(|e| e.to_string())? {
+            Settings::Orchestrator(settings) => Ok(settings.metrics.map(|at| at.to_string())),
+            Settings::Agent(_) => Err("an agent".to_owned()),
+        }
+    };
+    assert_eq!(asked(&[], None), Ok(None));
+    assert_eq!(asked(&[], Some("9464")), Ok(Some("127.0.0.1:9464".to_owned())));
+    let option = ["--metrics-addr", "0.0.0.0:80"];
+    assert_eq!(asked(&option, Some("9464")), Ok(Some("0.0.0.0:80".to_owned())));
+    assert!(asked(&["--metrics-addr", "here"], None).unwrap_err().contains("9464"));
+    assert!(asked(&[], Some("here")).unwrap_err().contains("ORCH_METRICS_ADDR"));
+}
+
+#[test]
 fn project_should_be_the_folder_of_the_instructions() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().canonicalize().unwrap();
