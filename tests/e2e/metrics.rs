@@ -1,7 +1,7 @@
 //! What Prometheus is told of a whole fleet, and what the fleet bears of it.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use model::goal::Status;
 use model::task::State;
 use process::Signal;
-use testkit::{free_port, in_path, wait_until};
+use testkit::{free_port, http_get, in_path, wait_until};
 
 use crate::support::{Builder, DEADLINE, Fleet, agents, fleet, goal, identity, signal, task};
 
@@ -28,20 +28,6 @@ fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
 }
 
-/// The body of an answer; what went wrong instead.
-fn get(port: u16, path: &str, accept: &str) -> Result<String, String> {
-    let fail = |error: std::io::Error| error.to_string();
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(fail)?;
-    stream.set_read_timeout(Some(DEADLINE)).map_err(fail)?;
-    // By HTTP/1.0, so that the body comes as it is.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nAccept: {accept}\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(fail)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(fail)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
-    if head.contains(" 200 ") { Ok(body.to_owned()) } else { Err(answer) }
-}
-
 /// One value of a scrape: that of the line that begins so.
 fn value(scrape: &str, series: &str) -> Option<f64> {
     let line = scrape.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
@@ -50,7 +36,7 @@ fn value(scrape: &str, series: &str) -> Option<f64> {
 
 async fn until_value(port: u16, series: &str, wanted: f64) -> String {
     wait_until(&format!("{series} is {wanted}"), DEADLINE, async || {
-        let scrape = get(port, "/metrics", "text/plain")?;
+        let scrape = http_get(port, "/metrics", "text/plain")?;
         match value(&scrape, series) {
             Some(found) if (found - wanted).abs() < 1e-9 => Ok(scrape),
             other => Err(format!("{other:?} in {scrape}")),
@@ -94,7 +80,7 @@ impl Prometheus {
     }
 
     fn ask(&self, path: &str) -> Result<serde_json::Value, String> {
-        let answer = get(self.port, path, "*/*")?;
+        let answer = http_get(self.port, path, "*/*")?;
         serde_json::from_str(&answer).map_err(|error| format!("{error}: {answer}"))
     }
 
@@ -171,7 +157,7 @@ async fn prometheus_should_see_the_tasks_and_the_kill_of_an_agent() {
     }
 
     // What the dashboard and the rules ask for is there, or would be.
-    let listed = get(metrics, "/", "*/*").unwrap();
+    let listed = http_get(metrics, "/", "*/*").unwrap();
     let known: BTreeSet<&str> =
         listed.split('`').filter(|word| word.starts_with("orch_")).collect();
     let named = [deploy().join("grafana/orch.json"), deploy().join("prometheus/alerts.yml")];
@@ -288,8 +274,8 @@ async fn who_asks_and_does_not_listen_should_hinder_nobody() {
     drop(silent);
 
     // Whatever else is asked has an answer, too.
-    assert!(get(metrics, "/other", "*/*").unwrap_err().contains(" 404 "));
-    let open = get(metrics, "/metrics", "application/openmetrics-text;version=1.0.0").unwrap();
+    assert!(http_get(metrics, "/other", "*/*").unwrap_err().contains(" 404 "));
+    let open = http_get(metrics, "/metrics", "application/openmetrics-text;version=1.0.0").unwrap();
     assert!(open.ends_with("# EOF\n"), "{open}");
     let no_redis = fleet.redis_process();
     signal(no_redis, Signal::STOP);
@@ -314,7 +300,7 @@ async fn goal_that_is_gone_should_be_told_no_more_and_a_damaged_one_left_out() {
     fleet.project.write("INSTRUCTIONS.md", &other.replace("goal-001", "goal-002"));
     fleet.project.write("go", "");
     wait_until("nothing is told of it", DEADLINE, async || {
-        let scrape = get(metrics, "/metrics", "text/plain")?;
+        let scrape = http_get(metrics, "/metrics", "text/plain")?;
         let is_there = ["goal-001", "worker_agent"].iter().any(|gone| scrape.contains(gone));
         if is_there || !scrape.contains("goal-002") { Err(scrape) } else { Ok(()) }
     })

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use model::GoalId;
 use model::task::State;
-use testkit::{OtlpSink, free_port, wait_until};
+use testkit::{OtlpSink, free_port, http_get, wait_until};
 
 use crate::support::{Builder, DEADLINE, Fleet, fleet, goal, task};
 
@@ -46,11 +46,11 @@ fn instructions() -> String {
     format!("{agent}{}\n### goal-002\nA plan that nobody can make.\n", goal(&tasks))
 }
 
-fn canaries(sink: &OtlpSink, style: &str) -> Builder {
+fn canaries(sink: &OtlpSink, style: &str, metrics: u16) -> Builder {
     let port = free_port();
     fleet(instructions())
         .provider("command")
-        .args(&["--log-style", style])
+        .args(&["--log-style", style, "--metrics-addr", &metrics.to_string()])
         .redis_port(port)
         .redis_args(&["--requirepass", OF_REDIS])
         .env("REDIS_URL", &format!("redis://:{OF_REDIS}@127.0.0.1:{port}"))
@@ -62,8 +62,8 @@ fn canaries(sink: &OtlpSink, style: &str) -> Builder {
 }
 
 /// Runs all of it to its end.
-async fn run(sink: &OtlpSink, style: &str) -> Fleet {
-    let fleet = canaries(sink, style).write().await;
+async fn run(sink: &OtlpSink, style: &str, metrics: u16) -> Fleet {
+    let fleet = canaries(sink, style, metrics).write().await;
     fleet.think_by(MODEL, &format!("DB_PASSWORD={PASSWORD}\n"));
     fleet.project.start();
     for (task, state) in
@@ -131,7 +131,10 @@ fn around(bytes: &[u8]) -> String {
 
 async fn secrets_should_stay_where_they_are(style: &str) {
     let sink = OtlpSink::start();
-    let fleet = run(&sink, style).await;
+    let metrics = free_port();
+    let fleet = run(&sink, style, metrics).await;
+    let scrape = http_get(metrics, "/metrics", "text/plain").unwrap();
+    assert!(scrape.contains("orch_") && !scrape.contains(CANARY), "{scrape}");
     for (verb, said) in shown(&fleet) {
         assert!(!holds(&said, CANARY), "{verb}: {}", around(&said));
     }
