@@ -25,6 +25,9 @@ static JITTER: LazyLock<f64> = LazyLock::new(|| {
     format!("{drawn:.3}").parse().unwrap()
 });
 
+/// The longest that a task waits after a failure or a loss, in microseconds.
+const LONGEST_DELAY: u64 = 60_000_000;
+
 /// When a READY task may be claimed that may not be now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
@@ -319,9 +322,15 @@ impl Reference {
 
     /// Makes claimable what has waited long enough, at most `limit`.
     pub(super) fn promote(&mut self, limit: usize) {
-        let now = Due::At(self.now);
-        let mut due: Vec<_> =
-            self.tasks.values_mut().filter(|task| task.due.is_some_and(|due| due <= now)).collect();
+        let now = self.now;
+        self.promote_where(limit, |due| due <= now);
+        // The clock was set back since: nothing is delayed for so long.
+        self.promote_where(limit, |due| due > now + LONGEST_DELAY);
+    }
+
+    fn promote_where(&mut self, limit: usize, is_due: impl Fn(u64) -> bool) {
+        let is_due = |task: &&mut Task| matches!(task.due, Some(Due::At(due)) if is_due(due));
+        let mut due: Vec<_> = self.tasks.values_mut().filter(is_due).collect();
         due.sort_by(|a, b| (a.due, &a.spec.id).cmp(&(b.due, &b.spec.id)));
         due.into_iter().take(limit).for_each(|task| task.due = None);
     }
