@@ -41,6 +41,9 @@ for _, a in ipairs(agents) do
   say('agent', a, get('agent:' .. a .. ':registered', 'pid', 'start_time', 'incarnation', 'beat',
     'task', 'epoch'))
 end
+for _, c in ipairs({'agent', 'dag', 'lease', 'heartbeat'}) do
+  say('leader', c, redis.call('HGET', 'orchestrator:leader', c) or '')
+end
 local held = redis.call('HKEYS', 'leases')
 table.sort(held)
 for _, id in ipairs(held) do say('lease', id) end
@@ -93,6 +96,8 @@ pub(crate) struct Sight {
     counts: BTreeMap<(String, String), i64>,
     pub(crate) agents: Vec<Registered>,
     pub(crate) leases: Vec<String>,
+    /// By controller, as Redis has them.
+    pub(crate) leaders: BTreeMap<String, String>,
 }
 
 impl Sight {
@@ -131,6 +136,7 @@ impl Sight {
                     epoch: word(7),
                 }),
                 "lease" => sight.leases.push(word(1)),
+                "leader" => _ = sight.leaders.insert(word(1), word(2)),
                 other => panic!("an unknown word {other}"),
             }
         }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::link::Fault;
+use crate::oracle;
 use crate::processes::SpawnFault;
+use crate::resp::Words;
 use crate::world::{Saved, World};
 
 /// How many steps of a simulation are faulty.
@@ -105,11 +107,31 @@ impl World {
         if release {
             self.release().await;
         }
-        if repeat && let Some(request) = self.sent.any(&mut self.random) {
-            self.fault("request repeated", "");
-            self.upstream.exchange(&request);
-            self.follow().await;
+        if repeat {
+            self.repeat().await;
         }
+    }
+
+    /// A request arrives that did before.
+    async fn repeat(&mut self) {
+        let sight = self.checks.sight();
+        let why = |burst: &[Words]| oracle::must_refuse(sight, burst);
+        let Some(request) = self.sent.any(&mut self.random, |burst| why(burst).is_some()) else {
+            return;
+        };
+        let why = why(&request);
+        let replies = self.upstream.exchange(&request);
+        let refused = replies.first().is_some_and(|reply| oracle::is_refusal(reply));
+        match why {
+            Some(why) => {
+                self.fault("late request", &why);
+                if !refused {
+                    self.checks.violations.push(why);
+                }
+            }
+            None => self.fault("request repeated", ""),
+        }
+        self.follow().await;
     }
 
     /// One held request arrives, or one link is mended.

@@ -54,10 +54,22 @@ impl Sent {
         sent.push_back(burst);
     }
 
-    /// One of them, where there is any.
-    pub(crate) fn any(&self, random: &mut fastrand::Rng) -> Option<Vec<Words>> {
+    /// One of them, where there is any. Every other time one that `is_late`: whoever sent
+    /// it is out of date.
+    pub(crate) fn any(
+        &self,
+        random: &mut fastrand::Rng,
+        is_late: impl Fn(&[Words]) -> bool,
+    ) -> Option<Vec<Words>> {
         let sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if sent.is_empty() { None } else { sent.get(random.usize(0..sent.len())).cloned() }
+        let mut some: Vec<&Vec<Words>> = sent.iter().collect();
+        if random.bool() {
+            let late: Vec<&Vec<Words>> = sent.iter().filter(|burst| is_late(burst)).collect();
+            if !late.is_empty() {
+                some = late;
+            }
+        }
+        if some.is_empty() { None } else { some.get(random.usize(0..some.len())).copied().cloned() }
     }
 }
 

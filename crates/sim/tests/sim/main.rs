@@ -19,6 +19,7 @@ mod end;
 mod faults;
 mod lane;
 mod link;
+mod oracle;
 mod orchestrator;
 mod people;
 mod play;

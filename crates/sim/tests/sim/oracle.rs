@@ -1,0 +1,57 @@
+//! What Redis has to refuse, by what stands in it: requests of whoever is out of date.
+
+use crate::checks::Sight;
+use crate::resp::{Reply, Words};
+
+const CONTROLLERS: [&str; 4] = ["agent", "dag", "lease", "heartbeat"];
+/// What a script says that changed nothing because of who asked.
+const REFUSALS: [&str; 2] = ["fenced", "already"];
+
+/// Whose request it is that must change nothing, and why; none where it may.
+pub(crate) fn must_refuse(sight: &Sight, burst: &[Words]) -> Option<String> {
+    let [words] = burst else { return None };
+    let args: Vec<&str> =
+        words.get(3..)?.iter().map(|word| std::str::from_utf8(word).unwrap_or("")).collect();
+    former_leader(sight, &args).or_else(|| former_holder(sight, &args))
+}
+
+/// Whether the reply to it is a refusal.
+pub(crate) fn is_refusal(reply: &[u8]) -> bool {
+    let first = Reply::read(reply).list().into_iter().next().map(|word| word.text());
+    first.is_some_and(|word| REFUSALS.contains(&word.as_str()))
+}
+
+/// A controller's scripts have its name and its leader epoch, after the time or first.
+fn former_leader(sight: &Sight, args: &[&str]) -> Option<String> {
+    let pairs = args.windows(2).take(2).map(|pair| (pair[0], pair[1]));
+    let (controller, epoch) =
+        pairs.into_iter().find(|(name, epoch)| CONTROLLERS.contains(name) && is_number(epoch))?;
+    let held = sight.leaders.get(controller).map_or("", String::as_str);
+    let mut words = held.split(' ');
+    let (current, holder) = (words.next().unwrap_or(""), words.nth(1).unwrap_or(""));
+    (current != epoch || holder == "-")
+        .then(|| format!("{controller} wrote under {epoch}, and it is led under `{held}`"))
+}
+
+/// A holder's scripts have the time, its name, its incarnation, the task and the epoch.
+fn former_holder(sight: &Sight, args: &[&str]) -> Option<String> {
+    let [_, agent, incarnation, task, epoch, ..] = args else { return None };
+    if !is_number(incarnation) || !is_number(epoch) {
+        return None;
+    }
+    let task = sight.tasks.iter().find(|known| known.id == *task)?;
+    let present = sight.agents.iter().find(|known| known.name == *agent)?;
+    let holds = present.incarnation == *incarnation
+        && task.status == "running"
+        && (task.owner.as_str(), task.epoch.as_str()) == (*agent, *epoch);
+    (!holds).then(|| {
+        format!(
+            "{agent} {incarnation} wrote to {} under {epoch}: it is {} for {} under {}, and {} has the name",
+            task.id, task.status, task.owner, task.epoch, present.incarnation
+        )
+    })
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
