@@ -188,16 +188,33 @@ impl Sight {
                 ));
             }
         }
+        faults.extend(self.agents.iter().filter_map(|agent| self.vain(agent)));
         if counts != self.counts {
             faults.push(format!("the counts are {:?} and should be {counts:?}", self.counts));
         }
         faults
+    }
+
+    /// A registration that names a task which it does not hold.
+    fn vain(&self, agent: &Registered) -> Option<String> {
+        let is_it = |task: &&Task| {
+            task.id == agent.task
+                && task.status == "running"
+                && (&task.owner, &task.epoch) == (&agent.name, &agent.epoch)
+        };
+        let holds = agent.task.is_empty() || self.tasks.iter().any(|task| is_it(&task));
+        (!holds).then(|| {
+            let task = self.tasks.iter().find(|task| task.id == agent.task);
+            format!("{} is registered with {}, which is {task:?}", agent.name, agent.task)
+        })
     }
 }
 
 /// What a restored Redis knows less.
 #[derive(Clone, Default)]
 pub(crate) struct Ledger {
+    /// Who has each agent's name, as far as events told.
+    present: BTreeMap<String, String>,
     /// Completions that Redis told of, by task and generation.
     completed: BTreeMap<(String, String), String>,
     /// Answers to lines of heartbeat files.
@@ -297,6 +314,8 @@ impl Checks {
         for agent in &sight.agents {
             self.beats.see(&agent.name, format!("{} {}", agent.incarnation, agent.beat), now);
         }
+        let errors = self.upstream.errors();
+        self.violations.extend(errors.iter().map(|error| format!("Redis answered {error}")));
         self.compare(&sight);
         self.ledger.sight = sight;
         Seen { events, tokens }
@@ -328,6 +347,19 @@ impl Checks {
                 // What is written half-way says less than all.
                 if *answers > 1 && line.contains(" # n") {
                     self.violations.push(format!("`{line}` was answered {answers} times"));
+                }
+            }
+            "agent-register" => {
+                let (agent, incarnation) = (event.field("agent"), event.field("incarnation"));
+                self.ledger.present.insert(agent.to_owned(), incarnation.to_owned());
+            }
+            "agent-death" | "agent-deregister" => {
+                let (agent, incarnation) = (event.field("agent"), event.field("incarnation"));
+                let present = self.ledger.present.remove(agent);
+                if let Some(present) = present.filter(|present| present != incarnation) {
+                    self.violations.push(format!(
+                        "the end of {agent}'s {incarnation} ended {present}, who has the name"
+                    ));
                 }
             }
             "task-lose" if event.field("reason").starts_with(SILENT) => {

@@ -73,7 +73,7 @@ impl World {
         self.frozen.clear();
         self.table.fail_spawn(None);
         self.planner.failures.store(0, std::sync::atomic::Ordering::Relaxed);
-        self.lost_wakes = 0;
+        self.lost_tokens = 0;
         {
             let mut skill = self.skill.borrow_mut();
             skill.fails = 0;

@@ -23,6 +23,8 @@ struct Temper {
     /// How soon what is held back arrives, and what is repeated.
     release: u32,
     repeat: u32,
+    /// How many of a hundred steps stop in the middle, so that others go on first.
+    split: u32,
 }
 
 impl Temper {
@@ -33,9 +35,9 @@ impl Temper {
         // granted meanwhile: no rule made of these two alone can keep epochs growing.
         let clock = some(15);
         let restore = if clock == 0 { some(8) } else { 0 };
-        let repeat = some(120);
-        let release = random.u32(5..150);
-        Self { link, process, people, clock, restore, release, repeat }
+        let (repeat, split) = (some(120), some(40));
+        let release = if split > 0 { random.u32(100..400) } else { random.u32(5..150) };
+        Self { link, process, people, clock, restore, release, repeat, split }
     }
 }
 
@@ -64,6 +66,8 @@ impl World {
                 let fault = Fault::ALL[self.random.usize(0..Fault::ALL.len())];
                 let after = [0, 0, 0, 1, 1, 2, 3][self.random.usize(0..7)];
                 self.lanes[at].link.arm(after, fault);
+            } else if self.chance(temper.split) {
+                self.lanes[at].link.arm(self.random.u32(0..3), Fault::Hold);
             }
             self.step(at).await;
         }

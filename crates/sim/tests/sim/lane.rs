@@ -5,19 +5,19 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::time::Instant;
 
 use crate::link::Link;
 
-/// How often the sockets are looked at before a link on which nothing passes counts
-/// as one on which nothing will. Whatever is sent within this process has arrived at the
-/// next look; a few more do no harm.
-const LOOKS: u32 = 24;
-/// No step takes longer: what waits longer waits for virtual time.
-const LONGEST_STEP: Duration = Duration::from_millis(500);
+/// How often all tasks run, and the sockets are looked at, before a lane counts as one that
+/// waits for something else. Whatever is sent within this process has arrived at the next
+/// look, however loaded the machine is, and nothing takes more than three looks to be passed
+/// on: from a lane to its connection, from there to its link, and back.
+const LOOKS: u32 = 8;
 
 #[derive(Default)]
 struct Inner {
@@ -82,6 +82,16 @@ pub(crate) enum Came {
     Home,
 }
 
+/// Whether a lane has something to do.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 pub(crate) struct Lane {
     pub(crate) pid: u32,
     pub(crate) name: &'static str,
@@ -89,6 +99,7 @@ pub(crate) struct Lane {
     pub(crate) link: Link,
     /// It has not run yet.
     pub(crate) is_new: bool,
+    woken: Arc<Woken>,
     future: Pin<Box<dyn Future<Output = ()>>>,
 }
 
@@ -100,7 +111,8 @@ impl Lane {
         link: Link,
         future: impl Future<Output = ()> + 'static,
     ) -> Self {
-        Self { pid, name, gate: gate.clone(), link, is_new: true, future: Box::pin(future) }
+        let (gate, woken) = (gate.clone(), Arc::default());
+        Self { pid, name, gate, link, is_new: true, woken, future: Box::pin(future) }
     }
 
     /// Unlike its position it stays the same.
@@ -109,32 +121,48 @@ impl Lane {
     }
 
     /// Lets it go on, through its gate where it waits at one.
+    ///
+    /// It is stuck when nothing is under way any more: it was not woken and nothing passed
+    /// its link for some looks, and the threads for blocking work have none. No clock takes
+    /// part in that.
     pub(crate) async fn go(&mut self) -> Came {
         self.gate.open();
-        let mut looks = 0;
-        let began = std::time::Instant::now();
+        self.woken.0.store(true, Ordering::Release);
+        let waker = Waker::from(Arc::clone(&self.woken));
+        let mut passed = self.link.passed();
+        let (mut looks, mut is_drained) = (0, false);
         loop {
-            let came = std::future::poll_fn(|context| {
-                // Before it is polled: what wakes us may come during that.
-                let stuck = self.link.is_stuck(context.waker());
-                if self.future.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(Ok(Came::Home));
+            if self.woken.0.swap(false, Ordering::Acquire) {
+                (looks, is_drained) = (0, false);
+                if self.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                    return Came::Home;
                 }
                 if self.gate.due().is_some() {
-                    return Poll::Ready(Ok(Came::Far));
+                    return Came::Far;
                 }
-                Poll::Ready(Err(stuck))
-            });
+            }
+            if self.link.crashed() {
+                return Came::Stuck;
+            }
+            if passed != self.link.passed() {
+                passed = self.link.passed();
+                (looks, is_drained) = (0, false);
+            }
             looks += 1;
-            match came.await {
-                Ok(came) => return came,
-                Err(true) if looks > LOOKS => return Came::Stuck,
-                // It waits for time to pass, as before it tries again, though nothing is
-                // wrong with its link any more.
-                Err(false) if began.elapsed() > LONGEST_STEP => return Came::Stuck,
-                Err(_) => {}
+            if looks > LOOKS && is_drained {
+                return Came::Stuck;
+            }
+            if looks > LOOKS {
+                drain().await;
+                (looks, is_drained) = (0, true);
             }
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Waits until the blocking work that was begun is done: there is one thread for it, which
+/// does one thing after the other.
+async fn drain() {
+    tokio::task::spawn_blocking(|| ()).await.expect("a thread for blocking work");
 }

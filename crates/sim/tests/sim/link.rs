@@ -1,10 +1,9 @@
 //! The way from one simulated process to Redis. Everything that it asks passes here, one
 //! request at a time, and here is where it goes wrong: at a request that the seed chose.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 
 use store::{Options, RedisUrl, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,41 +34,45 @@ impl Fault {
         [Self::CrashBefore, Self::CrashAfter, Self::CutReply, Self::SwallowReply, Self::Hold];
 }
 
-/// The last calls of scripts that arrived, whoever sent them: each may arrive again.
+/// The last calls of each script that arrived, whoever sent them: each may arrive again.
 #[derive(Clone, Default)]
-pub(crate) struct Sent(Arc<Mutex<VecDeque<Vec<Words>>>>);
+pub(crate) struct Sent(Arc<Mutex<BTreeMap<Vec<u8>, VecDeque<Vec<Words>>>>>);
 
 impl Sent {
-    /// How many are kept.
-    const KEPT: usize = 150;
+    /// How many are kept of each script.
+    const KEPT: usize = 40;
 
     fn add(&self, burst: Vec<Words>) {
-        if !burst.iter().any(|words| words[0] == b"EVALSHA") {
-            return;
-        }
+        let script = burst.iter().find(|words| words[0] == b"EVALSHA");
+        let Some(script) = script.and_then(|words| words.get(1)).cloned() else { return };
         let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if sent.len() == Self::KEPT {
-            sent.pop_front();
+        let of_script = sent.entry(script).or_default();
+        if of_script.len() == Self::KEPT {
+            of_script.pop_front();
         }
-        sent.push_back(burst);
+        of_script.push_back(burst);
     }
 
-    /// One of them, where there is any. Every other time one that `is_late`: whoever sent
-    /// it is out of date.
+    /// One of them, where there is any; each script is as likely. Every other time one that
+    /// `is_late`: whoever sent it is out of date.
     pub(crate) fn any(
         &self,
         random: &mut fastrand::Rng,
         is_late: impl Fn(&[Words]) -> bool,
     ) -> Option<Vec<Words>> {
         let sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut some: Vec<&Vec<Words>> = sent.iter().collect();
+        let mut some: Vec<Vec<&Vec<Words>>> =
+            sent.values().map(|of_script| of_script.iter().collect()).collect();
         if random.bool() {
-            let late: Vec<&Vec<Words>> = sent.iter().filter(|burst| is_late(burst)).collect();
+            let mut late = some.clone();
+            late.iter_mut().for_each(|of_script| of_script.retain(|burst| is_late(burst)));
+            late.retain(|of_script| !of_script.is_empty());
             if !late.is_empty() {
                 some = late;
             }
         }
-        if some.is_empty() { None } else { some.get(random.usize(0..some.len())).copied().cloned() }
+        let of_script = random.choice(some)?;
+        random.choice(of_script).cloned()
     }
 }
 
@@ -81,13 +84,11 @@ struct State {
     happened: Option<Fault>,
     /// Requests that are held back.
     held: bool,
-    /// The last request got no answer, and no other came since.
-    broken: bool,
     /// Nothing passes.
     cut: bool,
     crashed: bool,
-    /// Whom to tell that nothing goes on here.
-    watcher: Option<Waker>,
+    /// How often something passed here: a connection, a request, a reply, an end.
+    passed: u64,
 }
 
 struct Shared {
@@ -129,6 +130,7 @@ impl Link {
             let shared = Arc::clone(&shared);
             async move {
                 while let Ok((stream, _)) = listener.accept().await {
+                    shared.change(|_| {});
                     tokio::spawn(serve(Arc::clone(&shared), stream));
                 }
             }
@@ -169,12 +171,9 @@ impl Link {
         self.state().crashed
     }
 
-    /// Whether nothing goes on before time passes or the link is healed. Who is
-    /// told `waker` is told when that becomes so.
-    pub(crate) fn is_stuck(&self, waker: &Waker) -> bool {
-        let mut state = self.state();
-        state.watcher = Some(waker.clone());
-        state.held || state.broken || state.cut || state.crashed
+    /// Something else than before where something passed meanwhile.
+    pub(crate) fn passed(&self) -> u64 {
+        self.state().passed
     }
 
     pub(crate) fn is_held(&self) -> bool {
@@ -205,12 +204,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stop(&self, change: impl FnOnce(&mut State)) {
+    /// Something passes.
+    fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state();
+        state.passed += 1;
         change(&mut state);
-        if let Some(watcher) = state.watcher.take() {
-            watcher.wake();
-        }
     }
 
     /// The fault that happens at this request, if one does.
@@ -230,14 +228,14 @@ async fn serve(shared: Arc<Shared>, mut stream: UnixStream) {
     let mut buffer = Vec::new();
     loop {
         if shared.state().cut {
-            shared.stop(|state| state.broken = true);
-            return;
+            break;
         }
         while let Some(burst) = take_burst(&mut buffer) {
             if shared.state().held {
                 hold(&shared).await;
             }
             let Some(reply) = handle(&shared, burst).await else { return };
+            shared.change(|_| {});
             if stream.write_all(&reply).await.is_err() {
                 return;
             }
@@ -245,17 +243,16 @@ async fn serve(shared: Arc<Shared>, mut stream: UnixStream) {
         let severed = shared.severed.notified();
         tokio::select! {
             biased;
-            () = severed => {
-                shared.stop(|state| state.broken = true);
-                return;
-            }
+            () = severed => break,
             read = stream.read_buf(&mut buffer) => {
+                shared.change(|_| {});
                 if !read.is_ok_and(|read| read > 0) {
                     return;
                 }
             }
         }
     }
+    shared.change(|_| {});
 }
 
 /// All requests that are there: a pipeline is one piece.
@@ -291,15 +288,14 @@ async fn handle(shared: &Shared, burst: Vec<Words>) -> Option<Vec<u8>> {
     if let Some(reply) = aside(shared, &burst) {
         return Some(reply);
     }
-    shared.state().broken = false;
     let fault = shared.next_fault();
     match fault {
         Some(Fault::CrashBefore) => {
-            shared.stop(|state| state.crashed = true);
+            shared.change(|state| state.crashed = true);
             return None;
         }
         Some(Fault::Hold) => {
-            shared.stop(|state| state.held = true);
+            shared.change(|state| state.held = true);
             hold(shared).await;
         }
         Some(Fault::CrashAfter | Fault::CutReply | Fault::SwallowReply) | None => {}
@@ -308,17 +304,11 @@ async fn handle(shared: &Shared, burst: Vec<Words>) -> Option<Vec<u8>> {
     shared.sent.add(burst);
     match fault {
         Some(Fault::CrashAfter) => {
-            shared.stop(|state| state.crashed = true);
+            shared.change(|state| state.crashed = true);
             None
         }
-        Some(Fault::CutReply) => {
-            shared.stop(|state| state.broken = true);
-            None
-        }
-        Some(Fault::SwallowReply) => {
-            shared.stop(|state| state.broken = true);
-            std::future::pending().await
-        }
+        Some(Fault::CutReply) => None,
+        Some(Fault::SwallowReply) => std::future::pending().await,
         Some(Fault::CrashBefore | Fault::Hold) | None => Some(reply),
     }
 }

@@ -6,6 +6,8 @@ use crate::resp::{Reply, Words};
 const CONTROLLERS: [&str; 4] = ["agent", "dag", "lease", "heartbeat"];
 /// What a script says that changed nothing because of who asked.
 const REFUSALS: [&str; 2] = ["fenced", "already"];
+/// What a sign of life begins with, whose second word says the same of the task it names.
+const BEATS: &str = "ok";
 
 /// Whose request it is that must change nothing, and why; none where it may.
 pub(crate) fn must_refuse(sight: &Sight, burst: &[Words]) -> Option<String> {
@@ -17,8 +19,12 @@ pub(crate) fn must_refuse(sight: &Sight, burst: &[Words]) -> Option<String> {
 
 /// Whether the reply to it is a refusal.
 pub(crate) fn is_refusal(reply: &[u8]) -> bool {
-    let first = Reply::read(reply).list().into_iter().next().map(|word| word.text());
-    first.is_some_and(|word| REFUSALS.contains(&word.as_str()))
+    if reply.starts_with(b"-") {
+        return false;
+    }
+    let words = Reply::read(reply).texts();
+    let verdict = words.iter().find(|word| *word != BEATS);
+    verdict.is_some_and(|word| REFUSALS.contains(&word.as_str()))
 }
 
 /// A controller's scripts have its name and its leader epoch, after the time or first.
@@ -33,9 +39,16 @@ fn former_leader(sight: &Sight, args: &[&str]) -> Option<String> {
         .then(|| format!("{controller} wrote under {epoch}, and it is led under `{held}`"))
 }
 
-/// A holder's scripts have the time, its name, its incarnation, the task and the epoch.
+/// A holder's scripts have the time, its name, its incarnation, the task and the epoch; a
+/// sign of life has the length of the lease before these two.
 fn former_holder(sight: &Sight, args: &[&str]) -> Option<String> {
-    let [_, agent, incarnation, task, epoch, ..] = args else { return None };
+    let (agent, incarnation, task, epoch) = match args {
+        [_, agent, incarnation, ttl, task, epoch, ..] if is_number(ttl) => {
+            (agent, incarnation, task, epoch)
+        }
+        [_, agent, incarnation, task, epoch, ..] => (agent, incarnation, task, epoch),
+        _ => return None,
+    };
     if !is_number(incarnation) || !is_number(epoch) {
         return None;
     }

@@ -308,13 +308,8 @@ impl Orchestrator {
                 Controller::Dag => {
                     let settings = dag_controller::Settings {
                         kit,
-                        // So short that the real wall clock, by which it is measured, does
-                        // not show.
-                        planning_backoff: Policy {
-                            first: Duration::from_millis(1),
-                            max: Duration::from_millis(2),
-                            ..Policy::default()
-                        },
+                        // It is measured by the real wall clock, which must not show.
+                        planning_backoff: Policy { max: Duration::ZERO, ..Policy::default() },
                         drift_check: Duration::from_secs(3),
                         ..dag_controller::Settings::default()
                     };

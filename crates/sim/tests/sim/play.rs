@@ -1,6 +1,7 @@
 //! Playing seeds, on two Redis servers at once, and telling what came of it.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -14,6 +15,9 @@ use crate::world::World;
 /// How many seeds are played at a time.
 const PLAYERS: usize = 2;
 
+/// After how many seeds it is said how far they are.
+const PROGRESS: u64 = 1_000;
+
 /// What came of one seed.
 #[derive(Default)]
 pub(crate) struct Played {
@@ -23,6 +27,8 @@ pub(crate) struct Played {
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) violations: Vec<String>,
     pub(crate) trace: Vec<String>,
+    /// Of all that happened.
+    pub(crate) digest: u64,
 }
 
 /// One Redis, on which one seed after the other is played.
@@ -41,6 +47,8 @@ impl Player {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
+            // One that keeps time from moving, and one for the product.
+            .max_blocking_threads(2)
             .build()
             .expect("a runtime");
         let upstream = self.upstream.clone();
@@ -60,6 +68,7 @@ impl Player {
                 seconds: world.clock.elapsed().as_secs_f64(),
                 faults: std::mem::take(&mut world.faults),
                 violations: std::mem::take(&mut world.checks.violations),
+                digest: digest(seed, &world.trace),
                 trace: std::mem::take(&mut world.trace),
             };
             drop(world);
@@ -81,6 +90,13 @@ impl World {
         let state = audit::read_state(&store, None).await.expect("the state");
         self.checks.finish(&state);
     }
+}
+
+/// The same for the same steps, within one build.
+fn digest(seed: u64, trace: &[String]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, trace).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Plays one seed and prints all of it.
@@ -126,6 +142,8 @@ pub(crate) fn many(first: u64, count: u64, most_failures: usize) {
 struct Sum {
     seeds: u64,
     steps: u64,
+    /// Whatever the order in which seeds ended.
+    digest: u64,
     virtual_seconds: f64,
     faults: BTreeMap<&'static str, u64>,
     failed: Vec<Played>,
@@ -135,6 +153,7 @@ impl Sum {
     fn add(&mut self, played: Played) {
         self.seeds += 1;
         self.steps += played.steps;
+        self.digest = self.digest.wrapping_add(played.digest);
         self.virtual_seconds += played.seconds;
         for (kind, count) in &played.faults {
             *self.faults.entry(kind).or_default() += count;
@@ -146,11 +165,16 @@ impl Sum {
             }
             self.failed.push(played);
         }
+        if self.seeds.is_multiple_of(PROGRESS) {
+            let violations = self.failed.len();
+            println!("{} seeds played, {} steps; {violations} failed", self.seeds, self.steps);
+        }
     }
 
     fn print(&self, seconds: f64) {
         println!("seeds           {}", self.seeds);
         println!("steps           {}", self.steps);
+        println!("digest          {:016x}", self.digest);
         println!("virtual time    {:.0} s", self.virtual_seconds);
         println!("faults          {}", self.faults.values().sum::<u64>());
         for (kind, count) in &self.faults {

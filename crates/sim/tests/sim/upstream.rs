@@ -38,6 +38,8 @@ struct Connection {
     planted: Vec<(String, String)>,
     /// Scripts by the name that clients know them by, and the one they have here.
     scripts: HashMap<Vec<u8>, Vec<u8>>,
+    /// What Redis answered with an error, and nobody looked at yet.
+    errors: Vec<String>,
 }
 
 /// A handle on the connection. Clones share it.
@@ -53,6 +55,7 @@ impl Upstream {
             stream,
             planted: planted(),
             scripts: HashMap::new(),
+            errors: Vec::new(),
         })))
     }
 
@@ -74,7 +77,17 @@ impl Upstream {
                 words => bytes.extend(encode(words)),
             }
         }
-        this.send(&bytes, requests.len())
+        let replies = this.send(&bytes, requests.len());
+        let errors = replies.iter().filter(|reply| reply.starts_with(b"-"));
+        let errors: Vec<String> =
+            errors.map(|reply| String::from_utf8_lossy(reply).trim().to_owned()).collect();
+        this.errors.extend(errors);
+        replies
+    }
+
+    /// What Redis answered with an error since this was asked last.
+    pub(crate) fn errors(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).errors)
     }
 
     /// The answer to TIME, which nobody asks for together with something else.
@@ -164,18 +177,20 @@ fn planted() -> Vec<(String, String)> {
     if name.is_empty() {
         return Vec::new();
     }
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/planted");
-    let patch = std::fs::read_to_string(format!("{folder}/{name}.patch")).expect("a patch");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let patch =
+        std::fs::read_to_string(format!("{root}/tests/planted/{name}.patch")).expect("a patch");
     let mut hunks: Vec<(String, String)> = Vec::new();
-    let mut in_script = false;
+    let mut script: Option<String> = None;
     for line in patch.lines() {
         if line.starts_with("diff ") {
-            in_script = false;
-        } else if let Some(file) = line.strip_prefix("+++ ") {
-            in_script = file.ends_with(".lua");
-        } else if in_script && line.starts_with("@@") {
+            script = None;
+        } else if let Some(file) = line.strip_prefix("+++ b/").filter(|file| file.ends_with(".lua"))
+        {
+            script = std::fs::read_to_string(format!("{root}/{file}")).ok();
+        } else if line.starts_with("@@") && script.is_some() {
             hunks.push(Default::default());
-        } else if let Some((from, to)) = hunks.last_mut().filter(|_| in_script) {
+        } else if let Some((from, to)) = hunks.last_mut().filter(|_| script.is_some()) {
             let (kind, text) = line.split_at(line.len().min(1));
             if matches!(kind, " " | "-") {
                 from.push_str(text);
@@ -186,6 +201,12 @@ fn planted() -> Vec<(String, String)> {
                 to.push('\n');
             }
         }
+        let whole = script.as_ref().zip(hunks.last());
+        // Lines are added one by one: what is not there now never will be.
+        assert!(
+            whole.is_none_or(|(script, (from, _))| script.contains(from.as_str())),
+            "{name}.patch does not fit its script any more at `{line}`"
+        );
     }
     hunks
 }

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -45,8 +46,11 @@ pub(crate) struct World {
     pub(crate) saved: Option<Saved>,
     /// What arrived, and may arrive again.
     pub(crate) sent: Sent,
-    /// How many of a hundred wakes are lost.
-    pub(crate) lost_wakes: u32,
+    /// How many of a hundred wakes of controllers are lost. That only costs time: they look
+    /// by themselves, soon.
+    lost_wakes: u32,
+    /// The same for agents, who look by themselves much later.
+    pub(crate) lost_tokens: u32,
     /// When systemg starts an orchestrator again.
     pub(crate) restart_at: Option<Instant>,
     pub(crate) steps: u64,
@@ -62,7 +66,7 @@ impl World {
         fastrand::seed(seed);
         let mut random = fastrand::Rng::with_seed(seed);
         upstream.ask(&["FLUSHALL"]);
-        let folder = tempfile::Builder::new().prefix("sim-").tempdir().expect("a folder");
+        let folder = folder();
         let root = folder.path().join("project");
         std::fs::create_dir(&root).expect("a folder");
         let project = Project { root };
@@ -86,7 +90,8 @@ impl World {
             checks: Checks::new(upstream),
             saved: None,
             sent: Sent::default(),
-            lost_wakes: random.u32(0..60),
+            lost_wakes: if random.u32(0..5) == 0 { 100 } else { random.u32(0..60) },
+            lost_tokens: random.u32(0..60),
             restart_at: Some(Instant::now()),
             steps: 0,
             faults: BTreeMap::new(),
@@ -247,7 +252,7 @@ impl World {
             listening.iter().map(|pid| self.agents[pid].name.to_string()).collect();
         let seen = self.checks.look(&names);
         for (pid, token) in listening.iter().zip(seen.tokens) {
-            if token && self.wakes("an agent") {
+            if token && !self.loses(self.lost_tokens, "an agent") {
                 self.agents[pid].wake();
             }
         }
@@ -321,13 +326,18 @@ impl World {
         }
     }
 
-    /// Whether a wake arrives.
-    fn wakes(&mut self, whom: &str) -> bool {
-        let lost = self.chance(self.lost_wakes);
+    /// Whether a wake is lost.
+    fn loses(&mut self, percent: u32, whom: &str) -> bool {
+        let lost = self.chance(percent);
         if lost {
             self.fault("wake lost", whom);
         }
-        !lost
+        lost
+    }
+
+    /// Whether a wake of a controller arrives.
+    fn wakes(&mut self, whom: &str) -> bool {
+        !self.loses(self.lost_wakes, whom)
     }
 
     pub(crate) fn wake(&mut self, controller: Controller, key: &str) {
@@ -398,6 +408,14 @@ impl World {
             }
         }
     }
+}
+
+/// A folder for sockets and control files, in memory where there is such a place: what is
+/// written there need not outlive a power failure.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    tempfile::Builder::new().prefix("sim-").tempdir_in(parent).expect("a folder")
 }
 
 /// What a fault of a link is called.
