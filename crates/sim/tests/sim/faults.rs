@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use process::Identity;
 use tokio::time::Instant;
 
 use crate::link::Fault;
 use crate::oracle;
-use crate::processes::SpawnFault;
+use crate::processes::{Process, SpawnFault};
 use crate::resp::Words;
 use crate::world::{Saved, World};
 
@@ -25,6 +26,9 @@ struct Temper {
     repeat: u32,
     /// How many of a hundred steps stop in the middle, so that others go on first.
     split: u32,
+    /// How many of a hundred times time passes though somebody could go on, and how much,
+    /// in milliseconds at most.
+    pace: (u32, u64),
 }
 
 impl Temper {
@@ -37,7 +41,9 @@ impl Temper {
         let restore = if clock == 0 { some(8) } else { 0 };
         let (repeat, split) = (some(120), some(40));
         let release = if split > 0 { random.u32(100..400) } else { random.u32(5..150) };
-        Self { link, process, people, clock, restore, release, repeat, split }
+        // Where it passes fast, silence lasts longer than a lease.
+        let pace = if random.u32(0..3) == 0 { (30, 600) } else { (8, 100) };
+        Self { link, process, people, clock, restore, release, repeat, split, pace }
     }
 }
 
@@ -53,12 +59,14 @@ impl World {
         while self.steps < steps && self.checks.violations.is_empty() {
             self.interfere(&temper).await;
             let due = self.due();
-            if due.is_empty() || self.chance(8) {
-                let most = self.idle().max(Duration::from_millis(10)).as_millis();
-                let most = u64::try_from(most).expect("a short time").min(1_000);
-                let some = self.random.u64(1..=most);
-                self.pass(Duration::from_millis(if due.is_empty() { most } else { some.min(100) }))
-                    .await;
+            if due.is_empty() {
+                let most = self.idle().max(Duration::from_millis(10));
+                self.pass(most.min(Duration::from_secs(1))).await;
+                continue;
+            }
+            if self.chance(temper.pace.0) {
+                let time = Duration::from_millis(self.random.u64(1..=temper.pace.1));
+                self.pass(time).await;
                 continue;
             }
             let at = due[self.random.usize(0..due.len())];
@@ -119,18 +127,17 @@ impl World {
     /// A request arrives that did before.
     async fn repeat(&mut self) {
         let sight = self.checks.sight();
-        let why = |burst: &[Words]| oracle::must_refuse(sight, burst);
-        let Some(request) = self.sent.any(&mut self.random, |burst| why(burst).is_some()) else {
-            return;
-        };
-        let why = why(&request);
+        let late = |burst: &[Words]| oracle::must_refuse(sight, burst);
+        let lateness = |burst: &[Words]| late(burst).map_or(0, |late| 1 + u8::from(late.is_close));
+        let Some(request) = self.sent.any(&mut self.random, lateness) else { return };
+        let late = late(&request);
         let replies = self.upstream.exchange(&request);
         let refused = replies.first().is_some_and(|reply| oracle::is_refusal(reply));
-        match why {
-            Some(why) => {
-                self.fault("late request", &why);
+        match late {
+            Some(late) => {
+                self.fault("late request", &late.why);
                 if !refused {
-                    self.checks.violations.push(why);
+                    self.checks.violations.push(late.why);
                 }
             }
             None => self.fault("request repeated", ""),
@@ -200,7 +207,7 @@ impl World {
         if all.is_empty() {
             return;
         }
-        let process = all[self.random.usize(0..all.len())].identity;
+        let process = self.victim();
         match what {
             0..=2 => {
                 self.fault("process killed", process.to_string());
@@ -221,11 +228,28 @@ impl World {
         }
     }
 
+    /// One of the processes; every other time one that runs a task, where there is one.
+    fn victim(&mut self) -> Identity {
+        let holds = |process: &Process| {
+            let tasks = &self.checks.sight().tasks;
+            let name = process.request.as_ref().map(|request| &request.name);
+            tasks.iter().any(|task| task.status == "running" && Some(&task.owner) == name)
+        };
+        let mut all = self.table.all();
+        let holders: Vec<Process> = all.iter().filter(|one| holds(one)).cloned().collect();
+        if !holders.is_empty() && self.random.bool() {
+            all = holders;
+        }
+        all[self.random.usize(0..all.len())].identity
+    }
+
     /// Somebody edits a file.
     fn bother(&mut self) {
         let heartbeats = self.random.bool();
         let done = if heartbeats {
-            self.people.direct(&mut self.random)
+            let running = self.checks.sight().tasks.iter().filter(|t| t.status == "running");
+            let running: Vec<String> = running.map(|task| task.id.clone()).collect();
+            self.people.direct(&mut self.random, &running)
         } else {
             self.people.edit(&mut self.random).to_owned()
         };

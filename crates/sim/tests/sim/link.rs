@@ -53,26 +53,25 @@ impl Sent {
         of_script.push_back(burst);
     }
 
-    /// One of them, where there is any; each script is as likely. Every other time one that
-    /// `is_late`: whoever sent it is out of date.
+    /// One of them, where there is any; each script is as likely. One of three times any, else
+    /// one that is late, and as often one that is nearly right, where `lateness` is 1 or 2.
     pub(crate) fn any(
         &self,
         random: &mut fastrand::Rng,
-        is_late: impl Fn(&[Words]) -> bool,
+        lateness: impl Fn(&[Words]) -> u8,
     ) -> Option<Vec<Words>> {
         let sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut some: Vec<Vec<&Vec<Words>>> =
-            sent.values().map(|of_script| of_script.iter().collect()).collect();
-        if random.bool() {
-            let mut late = some.clone();
-            late.iter_mut().for_each(|of_script| of_script.retain(|burst| is_late(burst)));
-            late.retain(|of_script| !of_script.is_empty());
-            if !late.is_empty() {
-                some = late;
+        for least in (0..=random.u8(0..3)).rev() {
+            let of_scripts = sent.values().map(|of_script| {
+                of_script.iter().filter(|burst| least == 0 || lateness(burst) >= least).collect()
+            });
+            let of_scripts: Vec<Vec<&Vec<Words>>> =
+                of_scripts.filter(|of_script: &Vec<_>| !of_script.is_empty()).collect();
+            if let Some(of_script) = random.choice(of_scripts) {
+                return random.choice(of_script).cloned();
             }
         }
-        let of_script = random.choice(some)?;
-        random.choice(of_script).cloned()
+        None
     }
 }
 

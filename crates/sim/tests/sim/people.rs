@@ -214,8 +214,8 @@ impl People {
         hidden.iter().for_each(|agent| self.find_again(agent));
     }
 
-    /// Somebody writes into a heartbeat file.
-    pub(crate) fn direct(&mut self, random: &mut fastrand::Rng) -> String {
+    /// Somebody writes into a heartbeat file, often of a task that is `running`.
+    pub(crate) fn direct(&mut self, random: &mut fastrand::Rng, running: &[String]) -> String {
         if self.finish_line() {
             return "heartbeat: the rest of a line".to_owned();
         }
@@ -225,7 +225,12 @@ impl People {
             return format!("heartbeat: {name}'s is deleted, until it is written again");
         }
         let goal = &self.goals[random.usize(0..self.goals.len())];
-        let task = goal.tasks[random.usize(0..goal.tasks.len())].id.clone();
+        let mut task = goal.tasks[random.usize(0..goal.tasks.len())].id.clone();
+        if random.bool()
+            && let Some(running) = random.choice(running)
+        {
+            task.clone_from(running);
+        }
         let word = match random.u32(0..9) {
             0 => "PAUSE".to_owned(),
             1 | 2 => "RESUME".to_owned(),
@@ -325,5 +330,5 @@ fn goal(number: usize, random: &mut fastrand::Rng) -> Goal {
         Task { id: id(n), wording: 1, after, priority: random.u32(0..3), role }
     });
     let tasks = tasks.collect();
-    Goal { id: format!("goal-{number}"), max_attempts: random.u32(2..=3), tasks }
+    Goal { id: format!("goal-{number}"), max_attempts: random.u32(2..=4), tasks }
 }
