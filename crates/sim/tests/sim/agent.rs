@@ -13,6 +13,7 @@ use store::task::{Claim, Grant, Holder, Settled};
 use store::{Error, Store};
 use tokio::time::Instant;
 
+use crate::clock::GRAIN;
 use crate::lane::Gate;
 use crate::processes::{Asked, Table};
 
@@ -58,9 +59,11 @@ pub(crate) struct State {
     pub(crate) said: String,
 }
 
-/// How well agents work, in percent.
+/// How well agents work, in percent, and how fast.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Skill {
+    /// The longest time from the start of a process to its registration.
+    pub(crate) start: Duration,
     pub(crate) fails: u32,
     pub(crate) gives_up: u32,
     pub(crate) longest: Duration,
@@ -120,6 +123,12 @@ impl Agent {
         self.state.borrow_mut().said = what.into();
     }
 
+    /// Some time up to `longest`, in whole grains.
+    fn some(&self, longest: Duration) -> Duration {
+        let grains = (longest.as_millis() / GRAIN.as_millis()) as u32;
+        GRAIN * self.random.borrow_mut().u32(0..=grains)
+    }
+
     fn leaving(&self) -> Option<Leaving> {
         self.state.borrow().leaving
     }
@@ -137,7 +146,8 @@ impl Agent {
 
     /// The loop that claims and runs tasks.
     pub(crate) async fn work(self: Rc<Self>, store: Store) {
-        self.pause(Duration::ZERO).await;
+        let start = self.skill.borrow().start;
+        self.pause(self.some(start)).await;
         let Some(incarnation) = self.register(&store).await else { return };
         self.pause(Duration::ZERO).await;
         match store.beat(&self.name, incarnation, TTL_MS, None, "").await {
@@ -225,11 +235,8 @@ impl Agent {
             state.lost = false;
         }
         let skill = *self.skill.borrow();
-        let (length, luck) = {
-            let mut random = self.random.borrow_mut();
-            (random.u64(0..=skill.longest.as_millis() as u64 / 10) * 10, random.u32(0..100))
-        };
-        let until = Instant::now() + Duration::from_millis(length);
+        let luck = self.random.borrow_mut().u32(0..100);
+        let until = Instant::now() + self.some(skill.longest);
         // Woken early by whatever there is to obey.
         loop {
             self.work_gate.pass(until).await;

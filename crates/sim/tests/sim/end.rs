@@ -77,6 +77,7 @@ impl World {
         {
             let mut skill = self.skill.borrow_mut();
             skill.fails = 0;
+            skill.start = Duration::from_millis(20);
             skill.longest = Duration::from_millis(50);
         }
         self.people.mend();

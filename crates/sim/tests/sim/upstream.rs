@@ -187,10 +187,13 @@ fn planted() -> Vec<(String, String)> {
             script = None;
         } else if let Some(file) = line.strip_prefix("+++ b/").filter(|file| file.ends_with(".lua"))
         {
-            script = std::fs::read_to_string(format!("{root}/{file}")).ok();
+            let path = format!("{root}/{file}");
+            script = Some(std::fs::read_to_string(path).expect("a script"));
         } else if line.starts_with("@@") && script.is_some() {
             hunks.push(Default::default());
-        } else if let Some((from, to)) = hunks.last_mut().filter(|_| script.is_some()) {
+        } else if let Some(script) = &script
+            && let Some((from, to)) = hunks.last_mut()
+        {
             let (kind, text) = line.split_at(line.len().min(1));
             if matches!(kind, " " | "-") {
                 from.push_str(text);
@@ -200,13 +203,9 @@ fn planted() -> Vec<(String, String)> {
                 to.push_str(text);
                 to.push('\n');
             }
+            // Lines are added one by one: what is not there now never will be.
+            assert!(script.contains(from.as_str()), "{name}.patch does not fit at `{line}`");
         }
-        let whole = script.as_ref().zip(hunks.last());
-        // Lines are added one by one: what is not there now never will be.
-        assert!(
-            whole.is_none_or(|(script, (from, _))| script.contains(from.as_str())),
-            "{name}.patch does not fit its script any more at `{line}`"
-        );
     }
     hunks
 }

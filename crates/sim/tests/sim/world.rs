@@ -83,6 +83,7 @@ impl World {
             orchestrators: BTreeMap::new(),
             frozen: BTreeMap::new(),
             skill: Rc::new(RefCell::new(Skill {
+                start: Duration::from_millis(random.choice([0, 20, 500, 3_000]).unwrap_or(0)),
                 fails: random.u32(0..40),
                 gives_up: random.u32(0..5),
                 longest: Duration::from_millis(random.u64(100..6_000)),
