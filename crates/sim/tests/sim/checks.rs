@@ -266,7 +266,7 @@ pub(crate) struct Seen {
 
 impl Checks {
     pub(crate) fn new(upstream: &Upstream) -> Self {
-        let script = upstream.ask(&["SCRIPT", "LOAD", LOOK]).bytes();
+        let script = upstream.load_own(LOOK);
         Self {
             upstream: upstream.clone(),
             script,
@@ -295,7 +295,9 @@ impl Checks {
         for agent in listening {
             requests.push(vec![word("LPOP"), word(&format!("agent:{agent}:inbox"))]);
         }
+        requests.push(vec![word("EVALSHA"), self.script.clone(), word("0")]);
         let mut replies = self.upstream.ask_all(&requests);
+        let sight = replies.pop().map(|lines| Sight::read(lines.texts())).unwrap_or_default();
         let tokens = replies.split_off(1).iter().map(|reply| !reply.text().is_empty()).collect();
         let events: Vec<Event> = replies.remove(0).list().into_iter().map(read_event).collect();
         if let Some(last) = events.last() {
@@ -304,9 +306,6 @@ impl Checks {
         for event in &events {
             self.event(event);
         }
-        // Not by the name that clients use: it is ours, and as it is.
-        let lines = self.upstream.ask_script(&self.script);
-        let sight = Sight::read(lines);
         let now = Instant::now();
         for task in &sight.tasks {
             self.leases.see(&task.id, task.lease.clone(), now);

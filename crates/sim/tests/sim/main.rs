@@ -3,7 +3,8 @@
 //! number alone, so that whatever breaks can be looked at again.
 //!
 //! `SEEDS=n` plays so many seeds (from `FIRST=n` on), `SEED=n` plays one and prints what
-//! happens in it. `TWICE=n` plays so many seeds twice each. After `FAILURES=n` failing seeds the rest is left out.
+//! happens in it. `TWICE=n` plays so many seeds twice each. After `FAILURES=n` failing seeds
+//! the rest is left out. `PLANT=name` plants a bug of `tests/planted` into the scripts.
 
 #![allow(
     clippy::expect_used,
@@ -30,6 +31,7 @@ mod upstream;
 mod world;
 
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How many failing seeds are told of, before the rest is not played any more.
 const MOST_FAILURES: usize = 5;
@@ -51,16 +53,41 @@ fn promises_should_hold_whatever_the_seed() {
 }
 
 #[test]
-fn same_seed_should_give_the_same_steps() {
+fn same_seed_should_give_the_same_steps_however_busy_the_machine_is() {
     // The other plays what the first has not seen: also that must make no difference.
     let mut other = play::Player::new();
     let mut player = play::Player::new();
     let first: u64 = setting("FIRST").unwrap_or(1_000_003);
     for seed in first..first + setting("TWICE").unwrap_or(3) {
-        let (first, second) = (player.play(seed), other.play(seed));
+        let first = player.play(seed);
+        let second = beside_load(|| other.play(seed));
         let differs = first.trace.iter().zip(&second.trace).position(|(a, b)| a != b);
         let differs = differs.map(|at| (&first.trace[at], &second.trace[at]));
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(first.trace.len(), second.trace.len(), "seed {seed}");
+    }
+}
+
+/// Does `work` while other threads take all that the machine can give.
+fn beside_load<T>(work: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let threads = 2 * std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..threads {
+            scope.spawn(|| while !is_over.load(Ordering::Relaxed) {});
+        }
+        let over = Over(&is_over);
+        let done = work();
+        drop(over);
+        done
+    })
+}
+
+/// Ends the load, also where the work panicked.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -1,8 +1,8 @@
 //! The one Redis of a worker, spoken to by one blocking connection: what all links
 //! send arrives there one after the other, in the order that the seed chose.
 //!
-//! Two things that Redis would take from outside come from the simulation: the scripts'
-//! time, which stands in a key, and which member of a set `SPOP` takes. Both are
+//! What Redis would take from outside comes from the simulation: the scripts' time, which
+//! stands in a key, the order of a set's members, and which of them `SPOP` takes. They are
 //! replaced in a script's text as it is loaded.
 
 use std::collections::HashMap;
@@ -19,18 +19,34 @@ const NOW: &str = "sim:now";
 /// How often a random member was taken of a set.
 const PICKS: &str = "sim:picks";
 
+/// Up to which size hashes are kept in the order in which they were written. Beyond it, and
+/// that of sets, follows from a number that each server draws when it starts.
+const ORDERED: [&str; 2] = ["hash-max-listpack-entries", "hash-max-listpack-value"];
+
 /// What is replaced in every script, by what.
-const REPLACED: [(&str, &str); 2] = [
+const REPLACED: [(&str, &str); 3] = [
+    ("call('SMEMBERS', ", "smembers("),
     (
         "local function clock(given)",
-        "local function spop(key)\n  local all = call('SMEMBERS', key)\n  table.sort(all)\n  \
-         if #all == 0 then return false end\n  \
-         local one = all[call('INCR', 'sim:picks') % #all + 1]\n  \
-         call('SREM', key, one)\n  return one\nend\n\
-         local function clock(given)\n  do return tonumber(call('GET', 'sim:now')) end",
+        "local function clock(given)\n  do return tonumber(call('GET', 'sim:now')) end",
     ),
     ("call('SPOP', ", "spop("),
 ];
+/// What stands before what is replaced.
+const ADDED: &str = "\
+local function smembers(key)
+  local all = redis.call('SMEMBERS', key)
+  table.sort(all)
+  return all
+end
+local function spop(key)
+  local all = smembers(key)
+  if #all == 0 then return false end
+  local one = all[redis.call('INCR', 'sim:picks') % #all + 1]
+  redis.call('SREM', key, one)
+  return one
+end
+";
 
 struct Connection {
     stream: UnixStream,
@@ -51,12 +67,16 @@ impl Upstream {
         let url = server.url();
         let path = url.strip_prefix("unix://").expect("a server with a unix socket");
         let stream = UnixStream::connect(path).expect("a Redis that answers");
-        Self(Arc::new(Mutex::new(Connection {
+        let this = Self(Arc::new(Mutex::new(Connection {
             stream,
             planted: planted(),
             scripts: HashMap::new(),
             errors: Vec::new(),
-        })))
+        })));
+        for setting in ORDERED {
+            this.ask(&["CONFIG", "SET", setting, "1000000"]);
+        }
+        this
     }
 
     /// Sends requests in one piece and gives their replies.
@@ -82,7 +102,7 @@ impl Upstream {
         let errors: Vec<String> =
             errors.map(|reply| String::from_utf8_lossy(reply).trim().to_owned()).collect();
         this.errors.extend(errors);
-        replies
+        requests.iter().zip(replies).map(|(words, reply)| in_order(words, reply)).collect()
     }
 
     /// What Redis answered with an error since this was asked last.
@@ -101,14 +121,15 @@ impl Upstream {
     /// Loads a script that clients call `sha`.
     pub(crate) fn load(&self, sha: &[u8], text: &[u8]) {
         let mut text = String::from_utf8(text.to_vec()).expect("a script");
-        for (from, to) in REPLACED {
-            assert!(text.contains(from), "a script without `{from}`: mend the simulator");
-            text = text.replace(from, to);
-        }
         let mut this = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (from, to) in &this.planted {
             text = text.replace(from, to);
         }
+        for (from, to) in REPLACED {
+            assert!(text.contains(from), "a script without `{from}`: mend the simulator");
+            text = text.replace(from, to);
+        }
+        text.insert_str(0, ADDED);
         let reply = this.send(&encode(&["SCRIPT", "LOAD", &text]), 1).remove(0);
         this.scripts.insert(sha.to_vec(), Reply::read(&reply).bytes());
     }
@@ -129,11 +150,12 @@ impl Upstream {
         self.exchange(requests).iter().map(|reply| Reply::read(reply)).collect()
     }
 
-    /// Runs a script of the simulator's own.
-    pub(crate) fn ask_script(&self, sha: &[u8]) -> Vec<String> {
+    /// Loads a script of the simulator's own, as it is, and gives its name.
+    pub(crate) fn load_own(&self, text: &str) -> Vec<u8> {
+        let sha = self.ask(&["SCRIPT", "LOAD", text]).bytes();
         let mut this = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let words = [b"EVALSHA".as_slice(), sha, b"0"];
-        Reply::read(&this.send(&encode(&words), 1).remove(0)).texts()
+        this.scripts.insert(sha.clone(), sha.clone());
+        sha
     }
 
     /// Sets the scripts' clock.
@@ -168,6 +190,17 @@ impl Upstream {
             .collect();
         self.ask_all(&restores);
     }
+}
+
+/// The reply to a request, with the members of a set in order.
+fn in_order(request: &Words, reply: Vec<u8>) -> Vec<u8> {
+    if request[0] != b"SMEMBERS" {
+        return reply;
+    }
+    let mut members: Vec<Vec<u8>> =
+        Reply::read(&reply).list().into_iter().map(Reply::bytes).collect();
+    members.sort();
+    encode(&members)
 }
 
 /// What `PLANT=<name>` asks for: the parts of `tests/planted/<name>.patch` that change
