@@ -34,15 +34,18 @@ impl Fault {
         [Self::CrashBefore, Self::CrashAfter, Self::CutReply, Self::SwallowReply, Self::Hold];
 }
 
+/// What was sent in one piece.
+type Burst = Vec<Words>;
+
 /// The last calls of each script that arrived, whoever sent them: each may arrive again.
 #[derive(Clone, Default)]
-pub(crate) struct Sent(Arc<Mutex<BTreeMap<Vec<u8>, VecDeque<Vec<Words>>>>>);
+pub(crate) struct Sent(Arc<Mutex<BTreeMap<Vec<u8>, VecDeque<Burst>>>>);
 
 impl Sent {
     /// How many are kept of each script.
     const KEPT: usize = 40;
 
-    fn add(&self, burst: Vec<Words>) {
+    fn add(&self, burst: Burst) {
         let script = burst.iter().find(|words| words[0] == b"EVALSHA");
         let Some(script) = script.and_then(|words| words.get(1)).cloned() else { return };
         let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,13 +62,13 @@ impl Sent {
         &self,
         random: &mut fastrand::Rng,
         lateness: impl Fn(&[Words]) -> u8,
-    ) -> Option<Vec<Words>> {
+    ) -> Option<Burst> {
         let sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for least in (0..=random.u8(0..3)).rev() {
             let of_scripts = sent.values().map(|of_script| {
                 of_script.iter().filter(|burst| least == 0 || lateness(burst) >= least).collect()
             });
-            let of_scripts: Vec<Vec<&Vec<Words>>> =
+            let of_scripts: Vec<Vec<&Burst>> =
                 of_scripts.filter(|of_script: &Vec<_>| !of_script.is_empty()).collect();
             if let Some(of_script) = random.choice(of_scripts) {
                 return random.choice(of_script).cloned();
@@ -255,7 +258,7 @@ async fn serve(shared: Arc<Shared>, mut stream: UnixStream) {
 }
 
 /// All requests that are there: a pipeline is one piece.
-fn take_burst(buffer: &mut Vec<u8>) -> Option<Vec<Words>> {
+fn take_burst(buffer: &mut Vec<u8>) -> Option<Burst> {
     let mut burst = Vec::new();
     let mut at = 0;
     while let Some((words, length)) = request(&buffer[at..]).filter(|_| at < buffer.len()) {
@@ -283,7 +286,7 @@ async fn hold(shared: &Shared) {
 }
 
 /// Does what is asked; `None` where the connection ends instead of a reply.
-async fn handle(shared: &Shared, burst: Vec<Words>) -> Option<Vec<u8>> {
+async fn handle(shared: &Shared, burst: Burst) -> Option<Vec<u8>> {
     if let Some(reply) = aside(shared, &burst) {
         return Some(reply);
     }

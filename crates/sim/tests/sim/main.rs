@@ -74,7 +74,11 @@ fn beside_load<T>(work: impl FnOnce() -> T) -> T {
     std::thread::scope(|scope| {
         let threads = 2 * std::thread::available_parallelism().map_or(1, usize::from);
         for _ in 0..threads {
-            scope.spawn(|| while !is_over.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         let over = Over(&is_over);
         let done = work();

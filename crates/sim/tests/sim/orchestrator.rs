@@ -212,7 +212,7 @@ impl Orchestrator {
     /// Follows the instructions, as the program does: what cannot be trusted changes
     /// nothing.
     pub(crate) async fn follow(self: Rc<Self>) {
-        let mut last: Option<String> = None;
+        let mut last: Option<(String, Parsed)> = None;
         let mut changed_at = Instant::now();
         let mut wait = Duration::ZERO;
         loop {
@@ -227,20 +227,21 @@ impl Orchestrator {
                 }
                 continue;
             };
-            let same = last.as_ref() == Some(&text);
+            let known = last.take().filter(|(old, _)| *old == text);
+            let same = known.is_some();
             if !same {
                 changed_at = now;
             }
-            let parsed = self.parse(&text);
+            let parsed = known.map_or_else(|| self.parse(&text), |(_, parsed)| parsed);
             let age = now.duration_since(changed_at);
             let settled = !parsed.unsettled || age >= SETTLE;
             if !same || settled {
-                self.take(if settled { parsed.settled() } else { parsed }, &text);
+                self.take(if settled { parsed.clone().settled() } else { parsed.clone() }, &text);
             }
             if !settled {
                 wait = SETTLE.saturating_sub(age).max(crate::clock::GRAIN);
             }
-            last = Some(text);
+            last = Some((text, parsed));
         }
     }
 
