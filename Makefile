@@ -50,7 +50,8 @@ test-live: setup llm-clis ## run one goal on the real service: needs a key or a 
 	    echo "nobody is logged in: set ANTHROPIC_API_KEY, or log in with $$ORCH_TEST_CLAUDE" >&2; exit 1; }
 	$(TEST_TOOLS) $(CARGO) test --locked --test e2e llm::live -- --ignored --nocapture
 
-# SEED=n plays one and prints its steps; FIRST=n is where SEEDS begin.
+# SEED=n plays one and prints its steps; FIRST=n is where SEEDS begin, so that many can be
+# played in parts: SEEDS=50000, then FIRST=50001 SEEDS=50000.
 sim: ## play SEEDS=1000 seeds of the simulator: real scripts, virtual time, faults
 	@SEED=$(SEED) SEEDS=$(SEEDS) FIRST=$(FIRST) $(CARGO) test --profile sim --locked -q -p sim --test sim \
 	    promises -- --nocapture
