@@ -47,10 +47,12 @@ simulator() {
     fi
 }
 
-# After how many cases the sequences fail. They see the store and nothing else.
+# After how many cases the sequences fail, or that they do not. They see the store and nothing
+# else.
 sequences() {
     { [ "$cases" -gt 0 ] && grep -q '^+++ b/crates/store/' "$1"; } || return 0
     if PROPTEST_CASES=$cases cargo test --locked -q -p store --test redis model:: > "$log" 2>&1; then
+        echo ">$cases"
         return
     fi
     found=$(sed -n 's/.*successes: \([0-9]*\).*/\1/p' "$log" | sort -n | head -n 1)

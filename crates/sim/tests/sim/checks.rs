@@ -224,21 +224,34 @@ pub(crate) struct Ledger {
 
 /// Since when what is seen of something has been the same.
 #[derive(Default)]
-struct Still(BTreeMap<String, (String, Option<Instant>)>);
+struct Still(BTreeMap<String, Stood>);
+
+struct Stood {
+    value: String,
+    since: Instant,
+    /// For how long what was seen before had been the same.
+    before: Duration,
+}
 
 impl Still {
     fn see(&mut self, what: &str, value: String, now: Instant) {
-        match self.0.get_mut(what) {
-            Some((known, _)) if *known == value => {}
-            Some(entry) => *entry = (value, Some(now)),
-            None => _ = self.0.insert(what.to_owned(), (value, Some(now))),
+        let known = self.0.get(what);
+        if known.is_some_and(|stood| stood.value == value) {
+            return;
         }
+        let before = known.map_or(Duration::ZERO, |stood| now.duration_since(stood.since));
+        self.0.insert(what.to_owned(), Stood { value, since: now, before });
     }
 
     /// For how long.
     fn so_long(&self, what: &str, now: Instant) -> Duration {
-        let since = self.0.get(what).and_then(|(_, since)| *since);
-        since.map_or(Duration::ZERO, |since| now.duration_since(since))
+        self.0.get(what).map_or(Duration::ZERO, |stood| now.duration_since(stood.since))
+    }
+
+    /// For how long at most as it was seen by who looked at `looked` or later.
+    fn so_long_since(&self, what: &str, looked: Instant, now: Instant) -> Duration {
+        let before = self.0.get(what).filter(|stood| stood.since >= looked);
+        before.map_or(Duration::ZERO, |stood| stood.before).max(self.so_long(what, now))
     }
 }
 
@@ -390,14 +403,15 @@ impl Checks {
         self.found = found.len();
     }
 
-    /// The agent controller killed a process that it had not asked to leave.
-    pub(crate) fn killed(&mut self, name: &str, process: Identity) {
+    /// The agent controller killed a process that it had not asked to leave, in a pass that
+    /// began at `began`. The kernel compares no beats: one that came since is not seen.
+    pub(crate) fn killed(&mut self, name: &str, process: Identity, began: Instant) {
         let is_it = |agent: &&Registered| {
             agent.name == name
                 && agent.pid == process.pid.to_string()
                 && agent.start_time == process.start_time.to_string()
         };
-        let still = self.beats.so_long(name, Instant::now());
+        let still = self.beats.so_long_since(name, began, Instant::now());
         let known = self.ledger.sight.agents.iter().any(|agent| is_it(&agent));
         if still < TTL && known && Instant::now() >= self.beats_count_from {
             self.violations
