@@ -216,6 +216,7 @@ impl Builder {
             r#"version: "2"
 status:
   snapshot_mode: detailed
+  snapshot_interval_secs: 300
 services:
   redis:
     exec: {redis}
