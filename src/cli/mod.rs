@@ -33,7 +33,8 @@ mod validate;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use args::Globals;
 pub(crate) use connect::variable;
@@ -109,7 +110,7 @@ fn start(args: Vec<OsString>) -> anyhow::Result<Exit> {
         connect::load_env(&folder)?;
     }
     crate::secrets::learn_variables();
-    let cli = match Cli::try_parse_from(&args) {
+    let cli = match parse(&args) {
         Ok(cli) => cli,
         Err(error) => return Ok(output::usage(&error)),
     };
@@ -118,6 +119,25 @@ fn start(args: Vec<OsString>) -> anyhow::Result<Exit> {
     // A thread that reads a file must not keep the program from ending.
     runtime.shutdown_background();
     exit
+}
+
+fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let matches = command().try_get_matches_from(args)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))
+}
+
+fn command() -> clap::Command {
+    without_empty_variables(Cli::command())
+}
+
+/// A variable that is set to nothing counts as unset, whatever its option accepts.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| {
+        arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty_variables)
 }
 
 fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
@@ -199,7 +219,7 @@ fn with_verb(mut args: Vec<OsString>) -> Vec<OsString> {
 /// The folder whose `.env` is to be read before the command line is: as far as it can
 /// be told from the arguments alone.
 fn project_of(args: &[OsString]) -> Option<PathBuf> {
-    let matches = Cli::command().ignore_errors(true).try_get_matches_from(args).ok()?;
+    let matches = command().ignore_errors(true).try_get_matches_from(args).ok()?;
     let path = |matches: &clap::ArgMatches, name: &str| {
         matches.try_get_one::<PathBuf>(name).ok().flatten().cloned()
     };

@@ -256,3 +256,23 @@ fn run_should_end_when_it_is_told_to_and_log_in_the_reference_format() {
     });
     assert_eq!(ended.code(), Some(0), "{}", read());
 }
+
+#[test]
+fn variables_set_to_nothing_should_count_as_unset() {
+    let folder = tempfile::tempdir().unwrap();
+    orch(folder.path(), &["init", "--redis-port", "7001"]).ok();
+    let empty = ["ORCH_COLOR", "ORCH_REDIS_CA", "ORCH_INSTRUCTIONS", "ORCH_SYSG"];
+    let run = |args: &[&str]| {
+        let mut command = command(folder.path());
+        Said::from(&command.args(args).envs(empty.map(|name| (name, ""))).output().unwrap())
+    };
+    run(&["validate"]).ok();
+    // Of a verb's own options; there is no Redis, which it says.
+    let mut command = command(folder.path());
+    command.args(["run", "--role", "orchestrator", "--controllers", "nonsense"]);
+    for name in ["ORCH_LEASE_TTL", "ORCH_GRACE", "ORCH_LOG_LEVEL", "ORCH_LLM_MAX_CONCURRENCY"] {
+        command.env(name, "");
+    }
+    let error = Said::from(&command.output().unwrap()).failed(2);
+    assert!(error.contains("nonsense") && !error.contains("--lease-ttl"), "{error}");
+}

@@ -175,8 +175,8 @@ fn choice_should_be_part_of_the_attempt_that_it_led_to() {
         6001 task-claim goal=g task=d from=ready to=running generation=1 agent=w2 incarnation=7 epoch=11 attempt=1
         6002 goal-accept goal=g generation=2 tasks=3");
     let shown = tree(&spans(&lines, &[]));
-    let chosen = "attempt 220-280 ok -> [\"goal\"]
-  wait 220-265
+    let chosen = "attempt 220-280 ok
+  wait 220-265 -> [\"goal\"]
   select 230-260 ok
     chat m 230-240 error: malformed
     chat m 250-260 ok
