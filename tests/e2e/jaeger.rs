@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
 
-use model::goal::Status;
 use model::task::State;
-use process::Signal;
 use serde_json::Value;
 use testkit::{free_port, http_get, wait_until};
 
-use crate::support::{DEADLINE, agents, fleet, goal, identity, signal, task};
+use crate::support::{DEADLINE, agents, fleet, goal, task};
 
 /// The project's Jaeger, as systemg starts it.
 struct Jaeger {
@@ -126,12 +124,7 @@ async fn kill_and_recovery_should_be_shown_by_jaeger() {
         .start()
         .await;
     fleet.until_task("task-001", State::Running).await;
-    let before = fleet.until_registered("worker_agent").await;
-    signal(identity(&before), Signal::KILL);
-    fleet.until_replaced("worker_agent", &before).await;
-    fleet.until_task("task-001", State::Running).await;
-    fleet.project.write("go", "");
-    fleet.until_goal(Status::Complete).await;
+    fleet.finish_after_a_kill().await;
 
     let all: BTreeSet<String> =
         ["attempt", "goal", "reconcile", "recovery"].map(str::to_owned).into();

@@ -123,12 +123,7 @@ async fn prometheus_should_see_the_tasks_and_the_kill_of_an_agent() {
     prometheus.until(&tasks("running"), 1.0, &fleet).await;
     prometheus.until(&tasks("blocked"), 1.0, &fleet).await;
 
-    let before = fleet.until_registered("worker_agent").await;
-    signal(identity(&before), Signal::KILL);
-    fleet.until_replaced("worker_agent", &before).await;
-    fleet.until_task("task-001", State::Running).await;
-    fleet.project.write("go", "");
-    fleet.until_goal(Status::Complete).await;
+    fleet.finish_after_a_kill().await;
 
     for (query, wanted) in [
         (tasks("done").as_str(), 2.0),

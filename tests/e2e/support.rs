@@ -386,6 +386,17 @@ impl Fleet {
         .await
     }
 
+    /// Kills `worker_agent` in the middle of `task-001`, which waits for the file `go`; then
+    /// all goes on to its end.
+    pub(crate) async fn finish_after_a_kill(&self) {
+        let before = self.until_registered("worker_agent").await;
+        signal(identity(&before), Signal::KILL);
+        self.until_replaced("worker_agent", &before).await;
+        self.until_task("task-001", State::Running).await;
+        self.project.write("go", "");
+        self.until_goal(model::goal::Status::Complete).await;
+    }
+
     /// Waits until the agent is registered and its process lives, and returns it.
     pub(crate) async fn until_registered(&self, agent: &str) -> Registered {
         self.until_agent(agent, "is registered and lives", |agent| {

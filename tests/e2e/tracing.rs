@@ -4,10 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use model::goal::Status;
 use model::task::State;
-use process::Signal;
 use testkit::{OtlpSink, OtlpSpan, wait_until};
 
-use crate::support::{Builder, DEADLINE, agents, fleet, goal, identity, signal, task};
+use crate::support::{Builder, DEADLINE, agents, fleet, goal, task};
 
 /// Waits for the file `go`.
 const WAITING: &str = "until test -e \"$ORCH_PROJECT/go\"; do sleep 0.05; done; echo x > out.md";
@@ -62,12 +61,7 @@ async fn kill_and_recovery_should_be_told_as_whole_traces() {
     let sink = OtlpSink::start();
     let fleet = traced(&sink).start().await;
     fleet.until_task("task-001", State::Running).await;
-    let before = fleet.until_registered("worker_agent").await;
-    signal(identity(&before), Signal::KILL);
-    fleet.until_replaced("worker_agent", &before).await;
-    fleet.until_task("task-001", State::Running).await;
-    fleet.project.write("go", "");
-    fleet.until_goal(Status::Complete).await;
+    fleet.finish_after_a_kill().await;
     let spans = until(&sink, "all is told", |spans| {
         let count = |name: &str| named(spans, name).len();
         count("goal") == 1
