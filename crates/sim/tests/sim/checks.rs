@@ -12,28 +12,34 @@ use crate::agent::{Accepted, TTL};
 use crate::resp::{Reply, Words};
 use crate::upstream::Upstream;
 
-/// All tasks, leases, registrations and counts, as lines of words.
+/// How many changes Redis counts, and, unless it is as many as given, all tasks, leases,
+/// registrations and counts, as lines of words.
 const LOOK: &str = r"
-local out = {}
+local changes = redis.call('INFO', 'persistence'):match('rdb_changes_since_last_save:(%d+)')
+local out = {changes}
+if changes == ARGV[1] then return out end
 local function say(...) out[#out + 1] = table.concat({...}, '|') end
 local function get(key, ...)
   local v = redis.call('HMGET', key, ...)
   for i = 1, select('#', ...) do v[i] = v[i] or '' end
   return unpack(v)
 end
+local leases = {}
+local held = redis.call('HGETALL', 'leases')
+for i = 1, #held, 2 do leases[held[i]] = held[i + 1] end
 local goals = redis.call('SMEMBERS', 'goals')
 table.sort(goals)
 for _, g in ipairs(goals) do
   local ids = redis.call('HKEYS', 'dag:' .. g .. ':nodes')
   table.sort(ids)
   for _, id in ipairs(ids) do
-    say('task', g, id, redis.call('HGET', 'leases', id) or '', get('task:' .. id, 'status', 'owner',
+    say('task', g, id, leases[id] or '', get('task:' .. id, 'status', 'owner',
       'epoch', 'incarnation', 'generation', 'waiting', 'failures', 'max_attempts', 'not_before'))
   end
   say('counts', g, get('goal:' .. g, 'status', 'generation'))
-  for _, s in ipairs({'blocked', 'ready', 'running', 'done', 'failed'}) do
-    say('count', g, s, redis.call('HGET', 'dag:' .. g .. ':counts', s) or '0')
-  end
+  local states = {'blocked', 'ready', 'running', 'done', 'failed'}
+  local counts = redis.call('HMGET', 'dag:' .. g .. ':counts', unpack(states))
+  for i, s in ipairs(states) do say('count', g, s, counts[i] or '0') end
 end
 local agents = redis.call('SMEMBERS', 'agents')
 table.sort(agents)
@@ -44,9 +50,10 @@ end
 for _, c in ipairs({'agent', 'dag', 'lease', 'heartbeat'}) do
   say('leader', c, redis.call('HGET', 'orchestrator:leader', c) or '')
 end
-local held = redis.call('HKEYS', 'leases')
-table.sort(held)
-for _, id in ipairs(held) do say('lease', id) end
+local ids = {}
+for id in pairs(leases) do ids[#ids + 1] = id end
+table.sort(ids)
+for _, id in ipairs(ids) do say('lease', id) end
 return out";
 
 /// How the reaper says that a holder fell silent.
@@ -101,7 +108,7 @@ pub(crate) struct Sight {
 }
 
 impl Sight {
-    fn read(lines: Vec<String>) -> Self {
+    fn read(lines: &[String]) -> Self {
         let mut sight = Self::default();
         for line in lines {
             let words: Vec<String> = line.split('|').map(str::to_owned).collect();
@@ -258,6 +265,8 @@ impl Still {
 pub(crate) struct Checks {
     upstream: Upstream,
     script: Vec<u8>,
+    /// How many changes Redis counted at the last look.
+    changes: u64,
     last_event: String,
     events: u64,
     checker: Checker,
@@ -283,6 +292,7 @@ impl Checks {
         Self {
             upstream: upstream.clone(),
             script,
+            changes: u64::MAX,
             last_event: "-".to_owned(),
             events: 0,
             checker: Checker::new(),
@@ -308,9 +318,14 @@ impl Checks {
         for agent in listening {
             requests.push(vec![word("LPOP"), word(&format!("agent:{agent}:inbox"))]);
         }
-        requests.push(vec![word("EVALSHA"), self.script.clone(), word("0")]);
+        requests.push(vec![
+            word("EVALSHA"),
+            self.script.clone(),
+            word("0"),
+            word(&self.changes.saturating_add(self.upstream.own_changes()).to_string()),
+        ]);
         let mut replies = self.upstream.ask_all(&requests);
-        let sight = replies.pop().map(|lines| Sight::read(lines.texts())).unwrap_or_default();
+        let lines = replies.pop().map(Reply::texts).unwrap_or_default();
         let tokens = replies.split_off(1).iter().map(|reply| !reply.text().is_empty()).collect();
         let events: Vec<Event> = replies.remove(0).list().into_iter().map(read_event).collect();
         if let Some(last) = events.last() {
@@ -319,6 +334,19 @@ impl Checks {
         for event in &events {
             self.event(event);
         }
+        let errors = self.upstream.errors();
+        self.violations.extend(errors.iter().map(|error| format!("Redis answered {error}")));
+        let (changes, lines) = lines.split_first().expect("the number of changes");
+        let changes: u64 = changes.parse().expect("a number");
+        self.changes = changes.saturating_sub(self.upstream.own_changes());
+        if !lines.is_empty() {
+            self.see(Sight::read(lines));
+        }
+        Seen { events, tokens }
+    }
+
+    /// Something changed.
+    fn see(&mut self, sight: Sight) {
         let now = Instant::now();
         for task in &sight.tasks {
             self.leases.see(&task.id, task.lease.clone(), now);
@@ -326,11 +354,8 @@ impl Checks {
         for agent in &sight.agents {
             self.beats.see(&agent.name, format!("{} {}", agent.incarnation, agent.beat), now);
         }
-        let errors = self.upstream.errors();
-        self.violations.extend(errors.iter().map(|error| format!("Redis answered {error}")));
         self.compare(&sight);
         self.ledger.sight = sight;
-        Seen { events, tokens }
     }
 
     /// How many events there were so far.
@@ -448,6 +473,7 @@ impl Checks {
     pub(crate) fn restored(&mut self, ledger: &Ledger) {
         self.checker.restored();
         self.ledger = ledger.clone();
+        self.changes = u64::MAX;
         self.beats_count_from = Instant::now() + TTL;
         self.last_event = "$".to_owned();
         let last = self.upstream.ask(&["XREVRANGE", "events", "+", "-", "COUNT", "1"]).list();

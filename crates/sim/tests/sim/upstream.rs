@@ -56,6 +56,10 @@ struct Connection {
     scripts: HashMap<Vec<u8>, Vec<u8>>,
     /// What Redis answered with an error, and nobody looked at yet.
     errors: Vec<String>,
+    /// The scripts' clock, which is set together with whatever is asked next.
+    time: Option<Vec<u8>>,
+    /// How often it was set.
+    times: u64,
 }
 
 /// A handle on the connection. Clones share it.
@@ -72,6 +76,8 @@ impl Upstream {
             planted: planted(),
             scripts: HashMap::new(),
             errors: Vec::new(),
+            time: None,
+            times: 0,
         })));
         for setting in ORDERED {
             this.ask(&["CONFIG", "SET", setting, "1000000"]);
@@ -160,7 +166,14 @@ impl Upstream {
 
     /// Sets the scripts' clock.
     pub(crate) fn set_time(&self, micros: u64) {
-        self.ask(&["SET", NOW, &micros.to_string()]);
+        let mut this = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        this.time = Some(encode(&["SET", NOW, &micros.to_string()]));
+    }
+
+    /// How many of the changes that Redis counts are the clock's.
+    pub(crate) fn own_changes(&self) -> u64 {
+        let this = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        this.times + u64::from(this.time.is_some())
     }
 
     /// Everything that is stored but the simulator's own keys, to be put back.
@@ -246,6 +259,13 @@ fn planted() -> Vec<(String, String)> {
 
 impl Connection {
     fn send(&mut self, bytes: &[u8], replies: usize) -> Vec<Vec<u8>> {
+        let Some(mut time) = self.time.take() else { return self.exchange(bytes, replies) };
+        self.times += 1;
+        time.extend_from_slice(bytes);
+        self.exchange(&time, replies + 1).split_off(1)
+    }
+
+    fn exchange(&mut self, bytes: &[u8], replies: usize) -> Vec<Vec<u8>> {
         self.stream.write_all(bytes).expect("a Redis that reads");
         let mut buffer = Vec::new();
         let mut chunk = [0; 65_536];
