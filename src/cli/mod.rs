@@ -104,6 +104,14 @@ pub(crate) fn main(args: Vec<OsString>) -> Exit {
     }
 }
 
+/// Runs the agent of `orch run ARGS` in the caller's runtime, without its telemetry.
+pub(crate) async fn agent(args: Vec<OsString>) -> anyhow::Result<()> {
+    let words = ["orch", "run"].map(OsString::from);
+    let cli = parse(&words.into_iter().chain(args).collect::<Vec<_>>())?;
+    let Verb::Run(args) = &cli.verb else { anyhow::bail!("`orch run` runs agents") };
+    run::agent(args, &cli.globals).await
+}
+
 fn start(args: Vec<OsString>) -> anyhow::Result<Exit> {
     let args = with_verb(args);
     if let Some(folder) = project_of(&args) {

@@ -407,6 +407,14 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> anyhow::Result<Exit> 
     ended.map(|()| Exit::Done)
 }
 
+/// The agent alone: whoever calls this has a log of its own.
+pub(crate) async fn agent(args: &Args, globals: &Globals) -> anyhow::Result<()> {
+    match args.resolve(globals, &connect::variable)? {
+        Settings::Agent(settings) => crate::worker::work(settings).await,
+        Settings::Orchestrator(_) => anyhow::bail!("the arguments ask for no agent"),
+    }
+}
+
 #[cfg(test)]
 #[path = "run_tests.rs"]
 mod tests;

@@ -151,6 +151,10 @@ impl Attempt<'_> {
     }
 
     async fn attempt(&self) -> Finished {
+        if is_milestone(&self.grant.spec) {
+            let summary = "a milestone: nothing was to be run, made or checked".to_owned();
+            return Finished::Done { artifacts: evidence::to_json(&[]), summary };
+        }
         let folder = match self.prepare() {
             Ok(folder) => folder,
             Err(end) => return end,
@@ -266,9 +270,10 @@ impl Attempt<'_> {
             make(logs)?;
         }
         // The one of an earlier life of this number goes, as after Redis lost its data.
-        // A byte tells whether there is room: a folder may need none.
+        // A byte tells whether there is room: a folder may need none. The file stays:
+        // ext4 looks long for a place where many were removed a minute ago.
         std::fs::write(&log, "\n")
-            .and_then(|()| std::fs::remove_file(&log))
+            .and_then(|()| std::fs::OpenOptions::new().write(true).truncate(true).open(&log))
             .map_err(|error| unusable(&format!("writing {}", log.display()), &error))?;
         let folder = make(&folder)?;
         if !folder.starts_with(project) {
@@ -327,6 +332,17 @@ impl Attempt<'_> {
     }
 }
 
+/// Whether a task has a block that does nothing, and nothing to show: it stands for those
+/// before it, and takes neither a process nor a folder.
+fn is_milestone(spec: &TaskSpec) -> bool {
+    let does_nothing = |block: &String| {
+        block.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+    };
+    spec.run.as_ref().is_some_and(does_nothing)
+        && spec.expected_artifacts.is_empty()
+        && spec.verify.is_empty()
+}
+
 /// How an attempt ends for which nothing could be written, and nothing was begun. Where
 /// the disk takes no files that is no fault of the task, whose attempts would be used up
 /// in seconds.
@@ -362,5 +378,18 @@ mod tests {
         assert_eq!(quote("  x \n"), "x");
         let long = "ä".repeat(QUOTED_BYTES);
         assert!(quote(&long).len() <= QUOTED_BYTES && quote(&long).ends_with('ä'));
+    }
+
+    #[test]
+    fn milestone_should_have_nothing_to_run_to_make_or_to_check() {
+        let mut spec = TaskSpec::new(model::TaskId::new("all").unwrap(), "all");
+        assert!(!is_milestone(&spec), "it has no block: a model's work");
+        spec.run = Some("# all is there\n\n  # really\n".into());
+        assert!(is_milestone(&spec));
+        spec.verify = vec!["test -f x".into()];
+        assert!(!is_milestone(&spec));
+        spec.verify.clear();
+        spec.run = Some("true # not a comment".into());
+        assert!(!is_milestone(&spec));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-use model::task::{Cause, DEFAULT_MAX_ATTEMPTS, MAX_LOSSES, MAX_PRIORITY, State, TRANSITIONS};
+use model::task::{DEFAULT_MAX_ATTEMPTS, MAX_LOSSES, MAX_PRIORITY, State, TRANSITIONS};
 use redis::Script;
 
 /// How many events the stream keeps, about.
@@ -26,19 +26,15 @@ const SHARED: [&str; 4] = [
 
 /// The model's table of transitions and the limits, as Lua.
 fn constants() -> String {
-    let mut text = String::from("local LEGAL = {known = {");
+    let mut text = String::from("local STATES = ' ");
     for state in State::ALL {
-        _ = write!(text, "{state} = true, ");
+        _ = write!(text, "{state} ");
     }
-    text.push('}');
-    for cause in Cause::ALL {
-        _ = write!(text, ", {cause} = {{");
-        for (from, _, to) in TRANSITIONS.iter().filter(|(_, c, _)| *c == cause) {
-            _ = write!(text, "{from} = '{to}', ");
-        }
-        text.push('}');
+    text.push_str("'\nlocal LEGAL = ' ");
+    for (from, cause, to) in TRANSITIONS {
+        _ = write!(text, "{cause}:{from}>{to} ");
     }
-    _ = writeln!(text, "}}");
+    text.push_str("'\n");
     for (name, value) in [
         ("EVENTS_KEPT", EVENTS_KEPT),
         ("ERRORS_KEPT", ERRORS_KEPT),
@@ -54,13 +50,86 @@ fn constants() -> String {
     text
 }
 
+/// A script with what it uses of the shared text. Redis runs all of a script's text at each
+/// call, also the definitions: those of everything would take longer than most scripts.
 fn assemble(own: &str) -> Script {
-    let mut text = constants();
-    for part in SHARED {
-        text.push_str(part);
+    let shared: String = std::iter::once(constants()).chain(SHARED.map(str::to_owned)).collect();
+    let used = used(&shared, own);
+    let counts = used.iter().any(|item| item.defines("write_counts"));
+    let mut text: String = used.iter().map(|item| item.text).collect();
+    if counts {
+        text.push_str("local function script()\n");
+        text.push_str(own);
+        text.push_str("\nend\nlocal reply = script()\nwrite_counts()\nreturn reply\n");
+    } else {
+        text.push_str(own);
     }
-    text.push_str(own);
     Script::new(&text)
+}
+
+/// One definition of the shared text, with the comment above it.
+#[derive(Debug, Clone, Copy)]
+struct Item<'a> {
+    text: &'a str,
+}
+
+impl<'a> Item<'a> {
+    /// The names in front of `=` or behind `function`; none for a comment by itself.
+    fn names(self) -> impl Iterator<Item = &'a str> {
+        let line = self.text.lines().find(|line| line.starts_with("local ")).unwrap_or_default();
+        let line = line.strip_prefix("local ").unwrap_or_default();
+        let line = line.strip_prefix("function ").unwrap_or(line);
+        let names = line.split(['=', '(']).next().unwrap_or_default();
+        names.split(',').map(str::trim).filter(|name| !name.is_empty())
+    }
+
+    fn defines(self, name: &str) -> bool {
+        self.names().any(|own| own == name)
+    }
+}
+
+/// The definitions: each begins at a comment's or a `local`'s line that follows the end of
+/// the one before.
+fn items(text: &str) -> Vec<Item<'_>> {
+    let mut starts = Vec::new();
+    let (mut at, mut has_body) = (0, true);
+    for line in text.split_inclusive('\n') {
+        let is_start = line.starts_with("local ");
+        if has_body && (is_start || line.starts_with("--")) {
+            starts.push(at);
+            has_body = false;
+        }
+        has_body |= is_start;
+        at += line.len();
+    }
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    starts.iter().zip(ends).map(|(start, end)| Item { text: &text[*start..end] }).collect()
+}
+
+/// What `own` uses of the definitions in `shared`, directly or not, in their order.
+fn used<'a>(shared: &'a str, own: &str) -> Vec<Item<'a>> {
+    let items = items(shared);
+    let mut is_used = vec![false; items.len()];
+    let mut wanted: Vec<&str> = words(own).collect();
+    while let Some(name) = wanted.pop() {
+        let found = items.iter().zip(&mut is_used).filter(|(item, _)| item.defines(name));
+        for (item, is_used) in found {
+            if !std::mem::replace(is_used, true) {
+                wanted.extend(words(item.text));
+                // Who counts writes the counts.
+                if name == "count" {
+                    wanted.push("write_counts");
+                }
+            }
+        }
+    }
+    items.into_iter().zip(is_used).filter_map(|(item, is_used)| is_used.then_some(item)).collect()
+}
+
+/// The words of a Lua text, without those of whole lines of comment.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("--"));
+    code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'))
 }
 
 /// Names a script's file once and makes it a static.
@@ -125,7 +194,42 @@ mod tests {
     #[test]
     fn table_in_lua_should_be_the_models() {
         let text = constants();
-        assert!(text.contains("claim = {ready = 'running', }"), "{text}");
-        assert!(text.contains("complete = {running = 'done', }"), "{text}");
+        assert!(text.contains(" claim:ready>running "), "{text}");
+        assert!(text.contains(" complete:running>done "), "{text}");
+        assert!(text.contains(" blocked ready running "), "{text}");
+    }
+
+    #[test]
+    fn script_should_get_what_it_uses_and_nothing_else() {
+        let shared = "\
+-- Of the whole.
+
+-- A limit.
+local A, B = 1, 2
+
+local function b()
+  -- c is not meant
+  return A
+end
+-- Uses b.
+local function c() return b() end
+local function d() return 'x' end
+";
+        let used = |own: &str| used(shared, own).iter().map(|item| item.text).collect::<String>();
+        assert_eq!(used("return 1"), "");
+        assert_eq!(used("return d()"), "local function d() return 'x' end\n");
+        let of_b = "-- A limit.\nlocal A, B = 1, 2\n\nlocal function b()\n  -- c is not meant\n  return A\nend\n";
+        assert!(used("return b()").ends_with(of_b));
+        assert!(used("return c()").ends_with("-- Uses b.\nlocal function c() return b() end\n"));
+        assert!(!used("return c()").contains("function d"));
+    }
+
+    #[test]
+    fn scripts_should_be_short() {
+        // A sign of life is the most frequent call: it needs no plans, queues or models.
+        let shared = SHARED.concat();
+        let beat = used(&shared, include_str!("lua/beat.lua"));
+        let length: usize = beat.iter().map(|item| item.text.len()).sum();
+        assert!(length * 4 < shared.len(), "{length} of {}", shared.len());
     }
 }

@@ -1,7 +1,8 @@
--- Shared by every script: it is put in front of each of them, after the
--- generated constants LEGAL (the model's table of transitions), EVENTS_KEPT,
--- ERRORS_KEPT, ANSWERS_KEPT, INSTRUCTIONS_KEPT, CLOCK_SLACK_US, MAX_LOSSES,
--- MAX_PRIORITY and DEFAULT_MAX_ATTEMPTS.
+-- Shared by all scripts: what a script uses of it is put in front of it, after what that
+-- uses of the generated constants: LEGAL and STATES (the model's table of transitions, as
+-- ' cause:from>to ..', and its states, as ' state ..'), EVENTS_KEPT, ERRORS_KEPT,
+-- ANSWERS_KEPT, INSTRUCTIONS_KEPT, CLOCK_SLACK_US, MAX_LOSSES, MAX_PRIORITY and
+-- DEFAULT_MAX_ATTEMPTS.
 --
 -- Conventions: time is microseconds since the epoch; an absent value is ''
 -- in arguments and replies; a reply is a list of strings whose first says what

@@ -9,24 +9,23 @@
 local agent, incarnation, id, epoch = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now = clock(ARGV[1])
 local ttl_ms = tonumber(ARGV[9])
-local t, state = held_task(agent, incarnation, id, epoch)
-if state ~= 'hold' then return and_next(state, agent, now, ttl_ms, ARGV[8]) end
+local t, state, r = held_task(agent, incarnation, id, epoch)
+if state ~= 'hold' then return and_next(state, agent, r, now, ttl_ms, ARGV[8]) end
 
 -- What it grants itself needs no other agent's wake.
 if ARGV[8] == '1' then deferred = {} end
-local key = 'task:' .. id
-call('HSET', key, 'settled', epoch)
-forget_session(id)
+forget_session(t)
 if t.stale == '1' then
-  hand_back(t, now, 'release', 'the plan changed while it ran')
-  return and_next('superseded', agent, now, ttl_ms, ARGV[8])
+  call('HSET', 'task:' .. id, 'settled', epoch)
+  hand_back(t, now, 'release', 'the plan changed while it ran', 0, r)
+  return and_next('superseded', agent, r, now, ttl_ms, ARGV[8])
 end
-end_lease(t)
-move(t, 'complete')
-call('HSET', key, 'artifacts', ARGV[6], 'progress', ARGV[7], 'finished', iso(now))
+end_lease(t, r)
+move(t, 'complete', 'settled', epoch, 'artifacts', ARGV[6], 'progress', ARGV[7],
+  'finished', iso(now))
 emit_task(t, 'complete', 'agent', agent, 'incarnation', incarnation, 'epoch', epoch,
   'attempt', t.attempt, 'artifacts', ARGV[6])
 for _, dependent in ipairs(dependents_of(t)) do
   if call('HINCRBY', 'task:' .. dependent, 'waiting', -1) <= 0 then unblock(dependent, now) end
 end
-return and_next('done', agent, now, ttl_ms, ARGV[8])
+return and_next('done', agent, r, now, ttl_ms, ARGV[8])

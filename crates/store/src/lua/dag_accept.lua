@@ -33,7 +33,7 @@ for _, id in ipairs(removed) do
     end_lease(t)
     push_inbox(agent, 'fenced')
   end
-  if t.status ~= '' then call('HINCRBY', dag .. ':counts', t.status, -1) end
+  if t.status ~= '' then count(goal, t.status, -1) end
   unqueue(t)
   raise_epoch_floor(t.epoch)
   t.from, t.status = t.status, 'removed'
@@ -48,7 +48,7 @@ for _, change in ipairs(revised) do
     'max_attempts', change[5], 'generation', generation, 'failures', 0, 'losses', 0,
     'llm', change[6])
   call('HDEL', 'task:' .. t.id, 'detours_review', 'detours_recovery')
-  forget_session(t.id)
+  forget_session(t)
   if t.status == 'running' then
     -- It finishes; its result is then not taken for the new task's.
     call('HSET', 'task:' .. t.id, 'stale', '1')
@@ -79,8 +79,8 @@ for _, role in ipairs(roles) do
   if role ~= '' then call('SADD', dag .. ':roles', role) end
 end
 call('UNLINK', stage .. 'roles', stage .. 'token')
-if tonumber(ARGV[9]) > 0 then call('HINCRBY', dag .. ':counts', 'ready', ARGV[9]) end
-if tonumber(ARGV[10]) > 0 then call('HINCRBY', dag .. ':counts', 'blocked', ARGV[10]) end
+count(goal, 'ready', tonumber(ARGV[9]))
+count(goal, 'blocked', tonumber(ARGV[10]))
 
 call('HSET', key, 'status', 'active', 'generation', generation, 'spec_hash', ARGV[6],
   'title', ARGV[7], 'tasks', ARGV[8])

@@ -16,7 +16,7 @@ if state ~= 'hold' then return {state} end
 local key, dag = 'task:' .. t.id, 'dag:' .. t.goal
 if t.stale == '1' then
   call('HSET', key, 'settled', epoch)
-  forget_session(t.id)
+  forget_session(t)
   hand_back(t, now, 'release', 'the plan changed while it ran')
   return {'superseded'}
 end
@@ -46,7 +46,7 @@ deps = deps and cjson.decode(deps) or {}
 deps[#deps + 1] = id
 table.sort(deps)
 call('HSET', dag .. ':deps', t.id, json_list(deps))
-call('HINCRBY', dag .. ':counts', 'ready', 1)
+count(t.goal, 'ready', 1)
 if ARGV[11] ~= '' then call('SADD', dag .. ':roles', ARGV[11]) end
 call('HINCRBY', 'goal:' .. t.goal, 'tasks', 1)
 call('HINCRBY', 'goal:' .. t.goal, 'inserted', 1)
@@ -56,7 +56,7 @@ local round = int(call('HINCRBY', key, counter, 1))
 t.waiting = int(call('HINCRBY', key, 'waiting', 1))
 local reason = 'waits for ' .. id .. ' (' .. kind .. ' ' .. round .. ' of ' .. ARGV[7] .. ')'
 call('HSET', key, 'settled', epoch)
-forget_session(t.id)
+forget_session(t)
 note_error(t, now, agent, error)
 hand_back(t, now, 'detour', reason)
 emit('task-insert', 'goal', t.goal, 'task', id, 'to', 'ready', 'generation', t.generation,

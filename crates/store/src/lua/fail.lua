@@ -9,26 +9,25 @@
 local agent, incarnation, id, epoch, error = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local now = clock(ARGV[1])
 local ttl_ms = tonumber(ARGV[10])
-local t, state = held_task(agent, incarnation, id, epoch)
-if state ~= 'hold' then return and_next(state, agent, now, ttl_ms, ARGV[9]) end
+local t, state, r = held_task(agent, incarnation, id, epoch)
+if state ~= 'hold' then return and_next(state, agent, r, now, ttl_ms, ARGV[9]) end
 
 local key = 'task:' .. id
 -- A plan that changed meanwhile starts the count anew.
 local changed = t.stale == '1'
 local failures = changed and 0 or tonumber(t.failures) + 1
-end_lease(t)
+end_lease(t, r)
 call('HSET', key, 'settled', epoch, 'failures', failures)
 call('HDEL', key, 'stale')
-forget_session(id)
+forget_session(t)
 note_error(t, now, agent, error)
 if not changed and (ARGV[7] == '1' or failures >= tonumber(t.max_attempts)) then
   give_up(t, now, agent, error)
-  return and_next('failed', agent, now, ttl_ms, ARGV[9])
+  return and_next('failed', agent, r, now, ttl_ms, ARGV[9])
 end
-move(t, 'retry')
+move(t, 'retry', 'reason', 'attempt ' .. t.attempt .. ' failed; it is tried again')
 local delay = doubling(1, math.max(failures - 1, 0)) * (1 - 0.5 * tonumber(ARGV[8]))
-call('HSET', key, 'reason', 'attempt ' .. t.attempt .. ' failed; it is tried again')
 emit_task(t, 'retry', 'agent', agent, 'incarnation', incarnation, 'epoch', epoch,
   'attempt', t.attempt, 'reason', error)
 settle_ready(t, now, math.floor(delay))
-return and_next('retry', agent, now, ttl_ms, ARGV[9])
+return and_next('retry', agent, r, now, ttl_ms, ARGV[9])

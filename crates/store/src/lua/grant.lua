@@ -22,6 +22,11 @@ end
 
 local function grant_reply(t)
   local spec = call('HGET', 'dag:' .. t.goal .. ':nodes', t.id) or ''
+  -- All of this comes of attempts before.
+  if t.attempt == '1' and t.session == '' then
+    return {'granted', t.id, t.epoch, t.attempt, t.generation, t.goal, spec, '', '', '', '', '',
+      '[]', '0', '0'}
+  end
   local k = fields('task:' .. t.id, 'last_error', 'session', 'session_provider', 'session_host',
     'session_log', 'detours_review', 'detours_recovery')
   return {'granted', t.id, t.epoch, t.attempt, t.generation, t.goal, spec, k.last_error,
@@ -33,16 +38,17 @@ end
 -- jumps back nor a Redis restored from an older file grants one twice.
 local function grant(t, now, agent, incarnation, ttl_ms)
   call('ZREM', ready_key(t), t.id)
-  move(t, 'claim')
   t.epoch = int(math.max((tonumber(t.epoch) or 0) + 1, now))
   raise_epoch_floor(t.epoch)
   t.attempt = int(tonumber(t.attempt) + 1)
   t.owner = agent
   t.incarnation = incarnation
   local key = 'task:' .. t.id
-  call('HSET', key, 'owner', agent, 'incarnation', incarnation, 'epoch', t.epoch,
+  move(t, 'claim', 'owner', agent, 'incarnation', incarnation, 'epoch', t.epoch,
     'attempt', t.attempt, 'lease_expires', iso(now + ttl_ms * 1000), 'started', iso(now))
-  call('HDEL', key, 'reason', 'progress', 'not_before', 'stale')
+  if t.reason .. t.progress .. t.not_before .. t.stale ~= '' then
+    call('HDEL', key, 'reason', 'progress', 'not_before', 'stale')
+  end
   call('SET', key .. ':lock', agent, 'PX', ttl_ms)
   call('HSET', 'leases', t.id, t.epoch .. ':0')
   call('HSET', 'agent:' .. agent .. ':registered', 'task', t.id, 'epoch', t.epoch)
@@ -157,13 +163,16 @@ local function claim_for(agent, r, now, ttl_ms, wanted)
 end
 
 -- The tail of complete and fail: what came of it, then the next grant, if asked and not
--- fenced.
-local function and_next(result, agent, now, ttl_ms, wants_next)
-  local reply = {result}
+-- fenced. `r` is the agent's registration, as end_lease() left it.
+local function and_next(result, agent, r, now, ttl_ms, wants_next)
+  local reply, granted = {result}, false
   if wants_next == '1' and result ~= 'fenced' then
-    for _, value in ipairs(claim_for(agent, registration(agent), now, ttl_ms, '')) do
-      reply[#reply + 1] = value
-    end
+    local next = claim_for(agent, r, now, ttl_ms, '')
+    granted = next[1] == 'granted'
+    for _, value in ipairs(next) do reply[#reply + 1] = value end
+  end
+  if r and r.has_ended and not granted then
+    call('HDEL', 'agent:' .. agent .. ':registered', 'task', 'epoch')
   end
   return reply
 end

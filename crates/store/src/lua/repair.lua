@@ -43,7 +43,7 @@ end
 
 -- Whether something had to be mended.
 local function mend(t, spec_json, held)
-  local broken = t.goal ~= goal or not LEGAL.known[t.status]
+  local broken = t.goal ~= goal or not string.find(STATES, ' ' .. t.status .. ' ', 1, true)
     or (t.status == 'running' and (t.owner == '' or not tonumber(t.epoch)))
   local incomplete = false
   for _, name in ipairs(NUMBERS) do incomplete = incomplete or not tonumber(t[name]) end

@@ -5,7 +5,7 @@
 local function task_of(id)
   local t = fields('task:' .. id, 'goal', 'status', 'owner', 'incarnation', 'epoch', 'attempt',
     'failures', 'losses', 'role', 'priority', 'seq', 'max_attempts', 'waiting', 'generation',
-    'settled', 'stale', 'not_before', 'llm')
+    'settled', 'stale', 'not_before', 'llm', 'session', 'reason', 'progress')
   t.id = id
   return t
 end
@@ -21,17 +21,41 @@ local function score(t)
   return int(-tonumber(t.priority) * 4294967296 + tonumber(t.seq))
 end
 
-local function move(t, cause)
-  local to = LEGAL[cause] and LEGAL[cause][t.status]
+-- How the counts of goals change: added up, and written at the script's end, because a
+-- task that ends and the next that begins often change the same ones.
+local counted = {}
+
+local function count(goal, state, by)
+  local of_goal = counted[goal] or {}
+  counted[goal] = of_goal
+  of_goal[state] = (of_goal[state] or 0) + by
+end
+
+local function write_counts()
+  for goal, of_goal in pairs(counted) do
+    for state, by in pairs(of_goal) do
+      if by ~= 0 then call('HINCRBY', 'dag:' .. goal .. ':counts', state, by) end
+    end
+  end
+end
+
+-- What `cause` makes of a task in `status`; nil where it is not listed.
+local function next_state(cause, status)
+  local _, last = string.find(LEGAL, ' ' .. cause .. ':' .. status .. '>', 1, true)
+  return last and string.match(LEGAL, '^%a+', last + 1)
+end
+
+-- Moves a task, where that is legal, and sets the fields and values that follow.
+local function move(t, cause, ...)
+  local to = next_state(cause, t.status)
   if not to then return false end
   if to ~= t.status then
-    local counts = 'dag:' .. t.goal .. ':counts'
-    call('HINCRBY', counts, t.status, -1)
-    call('HINCRBY', counts, to, 1)
+    count(t.goal, t.status, -1)
+    count(t.goal, to, 1)
   end
   t.from = t.status
   t.status = to
-  call('HSET', 'task:' .. t.id, 'status', to)
+  call('HSET', 'task:' .. t.id, 'status', to, ...)
   return true
 end
 
@@ -51,8 +75,10 @@ end
 local function unset_idle(agent, goal, role)
   local member = agent .. '|' .. role
   for _, set in ipairs({':idle', ':idle-shell'}) do
-    call('SREM', 'dag:' .. goal .. set, member)
-    call('SREM', 'dag:' .. goal .. set .. ':' .. role, member)
+    -- Who is in one of the two is in both.
+    if call('SREM', 'dag:' .. goal .. set, member) == 1 then
+      call('SREM', 'dag:' .. goal .. set .. ':' .. role, member)
+    end
   end
 end
 
@@ -121,7 +147,7 @@ local function queue(t, now, delay)
     call('ZADD', 'dag:' .. t.goal .. ':delayed', int(now + delay), t.id)
     return
   end
-  call('HDEL', key, 'not_before')
+  if t.not_before ~= '' then call('HDEL', key, 'not_before') end
   call('ZADD', ready_key(t), score(t), t.id)
   wake_for(t)
 end
@@ -137,14 +163,20 @@ local function settle_ready(t, now, delay)
   end
 end
 
--- Ends the lease of a running task without saying what becomes of the task.
-local function end_lease(t)
+-- Ends the lease of a running task without saying what becomes of the task. `r` is the
+-- holder's registration where it was read in this script: then the next grant writes over
+-- what it says, or and_next() clears it.
+local function end_lease(t, r)
   call('HDEL', 'leases', t.id)
   call('DEL', 'task:' .. t.id .. ':lock')
   call('HDEL', 'task:' .. t.id, 'owner', 'lease_expires')
-  local key = 'agent:' .. t.owner .. ':registered'
-  local held = fields(key, 'task', 'epoch')
-  if held.task == t.id and held.epoch == t.epoch then call('HDEL', key, 'task', 'epoch') end
+  local held = r or fields('agent:' .. t.owner .. ':registered', 'task', 'epoch')
+  if held.task ~= t.id or held.epoch ~= t.epoch then return end
+  if r then
+    r.task, r.epoch, r.has_ended = '', '', true
+  else
+    call('HDEL', 'agent:' .. t.owner .. ':registered', 'task', 'epoch')
+  end
 end
 
 local function dependents_of(t)
@@ -208,8 +240,9 @@ local function doubling(first, times)
 end
 
 -- The conversation that an attempt began: the next one begins its own.
-local function forget_session(id)
-  call('HDEL', 'task:' .. id, 'session', 'session_provider', 'session_host', 'session_log')
+local function forget_session(t)
+  if t.session == '' then return end
+  call('HDEL', 'task:' .. t.id, 'session', 'session_provider', 'session_host', 'session_log')
 end
 
 local function note_error(t, now, agent, error)
@@ -241,11 +274,10 @@ end
 
 -- The holder gives it back, or a person takes it away: no fault of the task. It is
 -- claimable after `delay` microseconds.
-local function hand_back(t, now, cause, reason, delay)
+local function hand_back(t, now, cause, reason, delay, r)
   local agent = t.owner
-  end_lease(t)
-  move(t, cause)
-  call('HSET', 'task:' .. t.id, 'reason', reason)
+  end_lease(t, r)
+  move(t, cause, 'reason', reason)
   call('HDEL', 'task:' .. t.id, 'stale')
   emit_task(t, cause, 'agent', agent, 'incarnation', t.incarnation, 'epoch', t.epoch,
     'attempt', t.attempt, 'reason', reason)
@@ -266,11 +298,12 @@ local function standing(t, agent, incarnation, epoch)
   return holds and 'hold' or 'fenced'
 end
 
--- The task that a holder settles, and its standing; see above.
+-- The task that a holder settles, its standing (see above), and its registration.
 local function held_task(agent, incarnation, id, epoch)
-  if registration(agent).incarnation ~= incarnation then return nil, 'fenced' end
+  local r = registration(agent)
+  if r.incarnation ~= incarnation then return nil, 'fenced' end
   local t = task_of(id)
-  return t, standing(t, agent, incarnation, epoch)
+  return t, standing(t, agent, incarnation, epoch), r
 end
 
 -- What an incarnation holds is lost when it is replaced or buried.
@@ -289,7 +322,7 @@ local function unblock(id, now)
   local t = task_of(id)
   if t.status ~= 'blocked' then return end
   move(t, 'unblock')
-  call('HDEL', 'task:' .. id, 'reason')
+  if t.reason ~= '' then call('HDEL', 'task:' .. id, 'reason') end
   emit_task(t, 'unblock')
   queue(t, now, 0)
 end
@@ -317,15 +350,17 @@ local function relink(id, now)
 end
 
 -- Epochs must grow also for a task that is removed and comes back, or whose record was
--- deleted by hand, whatever the clock does meanwhile: the highest of all is kept here, and
--- a record that begins begins with it.
+-- deleted by hand, whatever the clock does meanwhile: what none has reached is kept here,
+-- and a record that begins begins with it.
 local FLOOR = 'orchestrator:epoch-floor'
+-- It is raised by so many microseconds more than it must, so as not to be written each time.
+local HEADROOM = 1000000
 
 local function epoch_floor() return tonumber(call('GET', FLOOR) or '0') end
 
 local function raise_epoch_floor(epoch)
   local outgrown = tonumber(epoch) or 0
-  if outgrown > epoch_floor() then call('SET', FLOOR, int(outgrown)) end
+  if outgrown > epoch_floor() then call('SET', FLOOR, int(outgrown + HEADROOM)) end
 end
 
 -- When a parked task would be due: the year 9999. Only a person or another plan brings
@@ -336,6 +371,7 @@ local PARKED = 253370764800000000
 -- next one is due, in microseconds, or ''.
 local function promote(goal, now, limit)
   local delayed = 'dag:' .. goal .. ':delayed'
+  if call('EXISTS', delayed) == 0 then return '' end
   local function requeue(from, to)
     for _, id in ipairs(call('ZRANGEBYSCORE', delayed, from, to, 'LIMIT', 0, limit)) do
       call('ZREM', delayed, id)

@@ -95,7 +95,7 @@ impl Reference {
             self.end_lease(id);
         }
         let gone = self.tasks.remove(id).unwrap();
-        self.floor = self.floor.max(gone.epoch);
+        self.raise_floor(gone.epoch);
     }
 
     fn adopt(&mut self, seq: u64, spec: TaskSpec, deps: BTreeSet<TaskId>, floor: u64) {

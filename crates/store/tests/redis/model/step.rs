@@ -206,7 +206,7 @@ impl Reference {
         (task.owner, task.incarnation, task.beat) = (Some(n), incarnation, 0);
         (task.stale, task.due) = (false, None);
         let epoch = task.epoch;
-        self.floor = self.floor.max(epoch);
+        self.raise_floor(epoch);
         self.agents[n].held = Some((id.clone(), epoch));
         self.granted(n, id)
     }
