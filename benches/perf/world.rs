@@ -68,6 +68,8 @@ impl World {
                 "worker".to_owned(),
                 "--goal-id".to_owned(),
                 GOAL.to_owned(),
+                "--llm-provider".to_owned(),
+                "offline".to_owned(),
                 "--redis-url".to_owned(),
                 self.server.url(),
                 "--project".to_owned(),

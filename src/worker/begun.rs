@@ -4,7 +4,7 @@
 //! Redis that came back with older data may grant what was run to its end already; run
 //! again under that very grant, nobody could tell one run from the other by its epoch.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use model::TaskId;
 use model::lease::Epoch;
@@ -13,22 +13,29 @@ use store::task::Grant;
 /// How many are remembered: more than an agent runs between two copies of Redis' data.
 const KEPT: usize = 4_096;
 
-/// The last grants that were begun, oldest first.
+/// The last grants that were begun.
 #[derive(Debug, Default)]
-pub(super) struct Begun(VecDeque<(TaskId, Epoch)>);
+pub(super) struct Begun {
+    /// Oldest first.
+    grants: VecDeque<(TaskId, Epoch)>,
+    /// Of all of them: it alone tells nearly every two apart.
+    epochs: HashSet<Epoch>,
+}
 
 impl Begun {
     /// Whether a grant was not begun before; from now on it counts as begun.
     pub(super) fn is_new(&mut self, grant: &Grant) -> bool {
-        let is_known = self.0.iter().any(|(task, epoch)| {
-            // The epoch first: it alone tells nearly all of them apart.
-            *epoch == grant.epoch && *task == grant.task
-        });
+        let Grant { task, epoch, .. } = grant;
+        let is_known = self.epochs.contains(epoch)
+            && self.grants.iter().any(|(known, of)| of == epoch && known == task);
         if !is_known {
-            if self.0.len() == KEPT {
-                self.0.pop_front();
+            if self.grants.len() == KEPT
+                && let Some((_, oldest)) = self.grants.pop_front()
+            {
+                self.epochs.remove(&oldest);
             }
-            self.0.push_back((grant.task.clone(), grant.epoch));
+            self.grants.push_back((task.clone(), *epoch));
+            self.epochs.insert(*epoch);
         }
         !is_known
     }

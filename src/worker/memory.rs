@@ -51,18 +51,26 @@ impl Memory {
         self.lines.drain(..excess);
     }
 
-    pub(super) fn push(&mut self, task: &TaskId, finished: &Finished) {
+    /// Adds a line about how an attempt ended. Whether there was anything to say.
+    pub(super) fn push(&mut self, task: &TaskId, finished: &Finished) -> bool {
         let line = match finished {
+            Finished::Done { summary, .. } if summary.is_empty() => return false,
             Finished::Done { summary, .. } => format!("{task}: {summary}"),
             Finished::Failed { error, .. } => format!("{task}: failed: {error}"),
             Finished::Detour(detour) => format!("{task}: sent back: {}", detour.error),
             // Nothing was learnt from waiting.
-            Finished::Held { .. } | Finished::Parked { .. } => return,
+            Finished::Held { .. } | Finished::Parked { .. } => return false,
             Finished::Stopped => format!("{task}: handed back unfinished"),
             Finished::Lost => format!("{task}: lost to another agent"),
         };
         self.lines.push(line);
         self.bound();
+        true
+    }
+
+    /// How often people had it flushed, as far as is known here.
+    pub(super) fn flushes(&self) -> &str {
+        &self.flushes
     }
 
     /// Forgets everything but the last line if a person asked for that since the last

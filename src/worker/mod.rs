@@ -213,12 +213,17 @@ impl Worker {
             }
         };
         let finished = finished.instrument(span.clone()).await;
-        let next = self.report(&grant, &finished).instrument(span.clone()).await;
+        let news = self.learn(&task, &finished);
+        let (flushes, json) = (self.memory.flushes().to_owned(), self.memory.to_json());
+        let memory = news.then_some(store::task::Memory { flushes: &flushes, json: &json });
+        let report = self.report(&grant, &finished, memory).instrument(span.clone());
+        let (next, is_saved) = report.await;
         spans::ended(&span, finished.word(), finished.error());
         drop(span);
         self.link.end();
-        self.memory.push(&task, &finished);
-        self.save_memory().await;
+        if news && !is_saved {
+            self.save_memory().await;
+        }
         self.rest(&finished).await;
         next
     }
@@ -244,11 +249,24 @@ impl Worker {
         }
     }
 
-    async fn save_memory(&mut self) {
-        let flushes = self.link.control().flushes;
-        if self.memory.flushed(&flushes) {
+    /// Remembers how an attempt ended. Whether there is anything new to be saved.
+    fn learn(&mut self, task: &model::TaskId, finished: &Finished) -> bool {
+        let has_line = self.memory.push(task, finished);
+        self.forget_what_was_flushed() || has_line
+    }
+
+    /// Whether a person had it flushed since this was last asked.
+    fn forget_what_was_flushed(&mut self) -> bool {
+        let is_flushed = self.memory.flushed(&self.link.control().flushes);
+        if is_flushed {
             tracing::info!(target: "runtime", agent = %self.settings.name, "Memory flushed");
         }
+        is_flushed
+    }
+
+    async fn save_memory(&mut self) {
+        self.forget_what_was_flushed();
+        let flushes = self.memory.flushes().to_owned();
         let agent = &self.settings.name;
         let json = self.memory.to_json();
         let saved = self.store.save_memory(agent, self.incarnation, &flushes, &json).await;

@@ -1,6 +1,6 @@
 //! Telling Redis what came of an attempt.
 
-use store::task::{Claim, Detour, Detoured, Grant, Holder, Settled};
+use store::task::{After, Claim, Detour, Detoured, Grant, Holder, Memory, Report, Settled};
 
 use super::attempt::{Finished, SentBack};
 use super::{REPORT_AGAIN, Worker};
@@ -9,20 +9,28 @@ use super::{REPORT_AGAIN, Worker};
 const DETOURS: u32 = 3;
 
 impl Worker {
-    /// Reports the end of an attempt. What to do next, where that was asked for.
-    pub(super) async fn report(&self, grant: &Grant, finished: &Finished) -> Option<Claim> {
+    /// Reports the end of an attempt, and saves `memory` with it where the report takes it
+    /// along. What to do next, where that was asked for, and whether the memory is saved.
+    pub(super) async fn report(
+        &self,
+        grant: &Grant,
+        finished: &Finished,
+        memory: Option<Memory<'_>>,
+    ) -> (Option<Claim>, bool) {
         let (agent, task) = (&self.settings.name, &grant.task);
         // With a model the agent chooses first.
         let next = self.link.leaving().is_none() && self.mind.is_none();
-        let next = next.then(|| self.settings.common.lease_ttl_ms());
+        let next_ttl_ms = next.then(|| self.settings.common.lease_ttl_ms());
+        let after = After { next_ttl_ms, memory };
         let holder = Holder { agent, incarnation: self.incarnation, task, epoch: grant.epoch };
         let settled = match finished {
             Finished::Done { artifacts, summary } => {
-                self.insist(async || self.store.complete(holder, artifacts, summary, next).await)
-                    .await
+                let report = Report::Done { artifacts, progress: summary };
+                self.insist(async || self.store.settle(holder, report, after).await).await
             }
             Finished::Failed { error, permanent } => {
-                self.insist(async || self.store.fail(holder, error, *permanent, next).await).await
+                let report = Report::Failed { error, permanent: *permanent };
+                self.insist(async || self.store.settle(holder, report, after).await).await
             }
             Finished::Detour(back) => self.detour(holder, back).await,
             Finished::Held { reason, .. } => {
@@ -36,7 +44,10 @@ impl Worker {
             Finished::Lost => None,
         };
         self.tell(task, finished, settled.as_ref().map(|(settled, _)| *settled));
-        settled.and_then(|(_, next)| next)
+        let takes_it_along = matches!(finished, Finished::Done { .. } | Finished::Failed { .. });
+        let is_taken = settled.as_ref().is_some_and(|(settled, _)| *settled != Settled::Fenced);
+        let is_saved = takes_it_along && is_taken;
+        (settled.and_then(|(_, next)| next), is_saved)
     }
 
     /// Gives back what was run under this very grant before, so that it is granted anew.

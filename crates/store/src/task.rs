@@ -139,6 +139,43 @@ pub struct Holder<'a> {
     pub epoch: Epoch,
 }
 
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy)]
+pub enum Report<'a> {
+    /// With success.
+    Done {
+        /// What was made, as a JSON list.
+        artifacts: &'a str,
+        /// A line for people.
+        progress: &'a str,
+    },
+    /// Without.
+    Failed {
+        /// What a person, or the next attempt, should know.
+        error: &'a str,
+        /// Whether it is not to be tried again.
+        permanent: bool,
+    },
+}
+
+/// What is done in the same step as a report.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct After<'a> {
+    /// The next task is asked for, with a lease of so many milliseconds.
+    pub next_ttl_ms: Option<u64>,
+    /// The agent's memory is saved, unless a person flushed it since or the report is fenced.
+    pub memory: Option<Memory<'a>>,
+}
+
+/// What an agent remembers.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory<'a> {
+    /// How often people had it flushed, as [`crate::agent::Control`] tells.
+    pub flushes: &'a str,
+    /// A JSON list of lines.
+    pub json: &'a str,
+}
+
 impl Store {
     /// Asks for the best task of the agent's goal and role, or for `wanted`.
     ///
@@ -194,12 +231,8 @@ impl Store {
         progress: &str,
         next_ttl_ms: Option<u64>,
     ) -> Result<(Settled, Option<Claim>), Error> {
-        let (wants, ttl) = wants_next(next_ttl_ms);
-        let args = (
-            (self.now(), holder.agent.as_str(), holder.incarnation.0),
-            (holder.task.as_str(), holder.epoch.0, artifacts, progress, wants, ttl),
-        );
-        read_settled(self.call("complete a task", &script::COMPLETE, args).await?)
+        let report = Report::Done { artifacts, progress };
+        self.settle(holder, report, After { next_ttl_ms, memory: None }).await
     }
 
     /// Reports failure. `permanent` failures are not tried again.
@@ -213,14 +246,38 @@ impl Store {
         permanent: bool,
         next_ttl_ms: Option<u64>,
     ) -> Result<(Settled, Option<Claim>), Error> {
-        let (wants, ttl) = wants_next(next_ttl_ms);
-        let permanent = if permanent { "1" } else { "" };
-        let jitter = format!("{:.3}", fastrand::f64());
-        let args = (
-            (self.now(), holder.agent.as_str(), holder.incarnation.0),
-            (holder.task.as_str(), holder.epoch.0, error, permanent, jitter, wants, ttl),
-        );
-        read_settled(self.call("fail a task", &script::FAIL, args).await?)
+        let report = Report::Failed { error, permanent };
+        self.settle(holder, report, After { next_ttl_ms, memory: None }).await
+    }
+
+    /// Reports the end of an attempt, in one step with what follows it.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer; reporting again is safe.
+    pub async fn settle(
+        &self,
+        holder: Holder<'_>,
+        report: Report<'_>,
+        after: After<'_>,
+    ) -> Result<(Settled, Option<Claim>), Error> {
+        // Redis refuses an expiry of 0, and a script must not stop halfway.
+        let (wants, ttl) = after.next_ttl_ms.map_or(("", 0), |ttl| ("1", ttl.max(1)));
+        let memory = after.memory.map_or(("", ""), |kept| (kept.flushes, kept.json));
+        let writer = (self.now(), holder.agent.as_str(), holder.incarnation.0);
+        let held = (holder.task.as_str(), holder.epoch.0);
+        let reply = match report {
+            Report::Done { artifacts, progress } => {
+                let args = (writer, held, artifacts, progress, wants, ttl, memory);
+                self.call("complete a task", &script::COMPLETE, args).await?
+            }
+            Report::Failed { error, permanent } => {
+                let permanent = if permanent { "1" } else { "" };
+                let jitter = format!("{:.3}", fastrand::f64());
+                let args = (writer, held, error, permanent, jitter, wants, ttl, memory);
+                self.call("fail a task", &script::FAIL, args).await?
+            }
+        };
+        read_settled(reply)
     }
 
     /// Hands a task back unfinished; no attempt is used up.
@@ -265,11 +322,6 @@ impl Store {
             word => Ok(Some(Ok(state(word)?))),
         }
     }
-}
-
-fn wants_next(ttl_ms: Option<u64>) -> (&'static str, u64) {
-    // Redis refuses an expiry of 0, and a script must not stop halfway.
-    ttl_ms.map_or(("", 0), |ttl| ("1", ttl.max(1)))
 }
 
 fn read_claim(reply: &Reply) -> Result<Claim, Error> {

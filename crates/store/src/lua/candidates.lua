@@ -22,8 +22,9 @@ if call('HGET', 'goal:' .. goal, 'status') ~= 'active' then return nothing_for(a
 deferred = {}
 promote(goal, now, PROMOTED_PER_CLAIM)
 local held = held_for(agent, r, now)
-local found = heads('dag:' .. goal .. ':ready', held, CHOICE)
-for _, t in ipairs(heads('dag:' .. goal .. ':ready:' .. role, held, CHOICE)) do
+local most = tonumber(ARGV[4])
+local found = heads('dag:' .. goal .. ':ready', held, most)
+for _, t in ipairs(heads('dag:' .. goal .. ':ready:' .. role, held, most)) do
   found[#found + 1] = t
 end
 table.sort(found, function(a, b)
@@ -35,7 +36,7 @@ if not found[1] then return nothing_for(agent, r, held) end
 unset_idle(agent, goal, role)
 local reply = {'tasks'}
 for i, t in ipairs(found) do
-  if i > tonumber(ARGV[4]) or t.priority ~= found[1].priority then break end
+  if i > most or t.priority ~= found[1].priority then break end
   reply[#reply + 1] = t.id
   reply[#reply + 1] = call('HGET', 'dag:' .. goal .. ':nodes', t.id) or ''
 end

@@ -1,6 +1,6 @@
 -- Accepts a completion, unblocks what waited for it, and grants the next task.
 -- ARGV: now, agent, incarnation, task, epoch, artifacts (JSON), progress,
---       wants_next ('1' or ''), ttl_ms
+--       wants_next ('1' or ''), ttl_ms, flushes, memory (JSON list; '' is as before)
 -- Reply: done ..        accepted; then, if asked, what claim.lua replies
 --      | superseded ..  the plan changed while it ran: the task is READY again
 --      | already ..     this epoch was settled before
@@ -12,6 +12,7 @@ local ttl_ms = tonumber(ARGV[9])
 local t, state, r = held_task(agent, incarnation, id, epoch)
 if state ~= 'hold' then return and_next(state, agent, r, now, ttl_ms, ARGV[8]) end
 
+if ARGV[11] ~= '' then keep_memory(agent, ARGV[10], ARGV[11]) end
 -- What it grants itself needs no other agent's wake.
 if ARGV[8] == '1' then deferred = {} end
 forget_session(t)

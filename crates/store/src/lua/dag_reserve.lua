@@ -5,19 +5,15 @@
 -- Again: the same answer. A reservation is a task:<id> hash with nothing but its goal.
 if not leads(ARGV[1], ARGV[2]) then return {'fenced'} end
 local goal = ARGV[3]
-local function available(id)
-  local owner = call('HGET', 'task:' .. id, 'goal')
-  return not owner or owner == goal
-end
+local function owner_of(id) return call('HGET', 'task:' .. id, 'goal') end
 local reply = {'reserved'}
 for i = 4, #ARGV do
   local id, scoped = ARGV[i], goal .. '.' .. ARGV[i]
+  local short, long = owner_of(id), owner_of(scoped)
   -- One that is stored long stays so, also when the short form has become free:
   -- otherwise it would be another task, and run again.
-  local short_is_ours = call('HGET', 'task:' .. id, 'goal') == goal
-  local long_is_ours = call('HGET', 'task:' .. scoped, 'goal') == goal
-  if not available(id) or (long_is_ours and not short_is_ours) then id = scoped end
-  if not available(id) then return {'taken', ARGV[i]} end
+  if short ~= goal and (short or long == goal) then id, short = scoped, long end
+  if short and short ~= goal then return {'taken', ARGV[i]} end
   reply[#reply + 1] = id
 end
 for i = 2, #reply do call('HSET', 'task:' .. reply[i], 'goal', goal) end

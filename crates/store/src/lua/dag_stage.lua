@@ -34,24 +34,34 @@ if call('HEXISTS', 'goal:' .. goal, 'inserted') == 1 then
     end
   end
 end
+-- Fields and values, or scores and members, by key: written in one call each.
+local structure, queues, roles = {nodes = {}, deps = {}, dependents = {}}, {}, {}
+local function add(list, ...)
+  for _, value in ipairs({...}) do list[#list + 1] = value end
+end
 for i = 7, #ARGV, 11 do
   local id, role, waiting = ARGV[i], ARGV[i + 5], tonumber(ARGV[i + 9])
-  call('HSET', stage .. 'nodes', id, ARGV[i + 1])
-  if ARGV[i + 2] ~= '[]' then call('HSET', stage .. 'deps', id, ARGV[i + 2]) end
-  if ARGV[i + 3] ~= '[]' then call('HSET', stage .. 'dependents', id, ARGV[i + 3]) end
+  add(structure.nodes, id, ARGV[i + 1])
+  if ARGV[i + 2] ~= '[]' then add(structure.deps, id, ARGV[i + 2]) end
+  if ARGV[i + 3] ~= '[]' then add(structure.dependents, id, ARGV[i + 3]) end
   -- '' is any role; the set holds it as '' too.
-  call('SADD', stage .. 'roles', role)
+  roles[role] = true
   if ARGV[i + 4] == '1' then
     local status = waiting == 0 and 'ready' or 'blocked'
     call('HSET', 'task:' .. id, 'goal', goal, 'status', status, 'role', role,
       'priority', ARGV[i + 6], 'seq', ARGV[i + 7], 'max_attempts', ARGV[i + 8],
       'waiting', waiting, 'generation', generation, 'attempt', 0, 'failures', 0, 'losses', 0,
-      'llm', ARGV[i + 10])
-    if floor > 0 then call('HSET', 'task:' .. id, 'epoch', int(floor)) end
+      'llm', ARGV[i + 10], 'epoch', int(floor))
     if waiting == 0 then
       local t = {priority = ARGV[i + 6], seq = ARGV[i + 7]}
-      call('ZADD', stage .. 'ready:' .. role, score(t), id)
+      queues[role] = queues[role] or {}
+      add(queues[role], score(t), id)
     end
   end
 end
+for part, pairs_of in pairs(structure) do
+  if pairs_of[1] then call('HSET', stage .. part, unpack(pairs_of)) end
+end
+for role, entries in pairs(queues) do call('ZADD', stage .. 'ready:' .. role, unpack(entries)) end
+for role in pairs(roles) do call('SADD', stage .. 'roles', role) end
 return {'staged'}

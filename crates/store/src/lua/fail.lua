@@ -1,6 +1,7 @@
 -- Records a failed attempt: another try after a delay, or FAILED for good.
 -- ARGV: now, agent, incarnation, task, epoch, error, permanent ('1' or ''),
---       jitter (0 to 1), wants_next ('1' or ''), ttl_ms
+--       jitter (0 to 1), wants_next ('1' or ''), ttl_ms, flushes,
+--       memory (JSON list; '' is as before)
 -- Reply: retry ..   it will be READY again after 1 s, doubling to 60 s, less jitter
 --      | failed ..  that was the last allowed attempt
 --      | already .. this epoch was settled before
@@ -12,6 +13,7 @@ local ttl_ms = tonumber(ARGV[10])
 local t, state, r = held_task(agent, incarnation, id, epoch)
 if state ~= 'hold' then return and_next(state, agent, r, now, ttl_ms, ARGV[9]) end
 
+if ARGV[12] ~= '' then keep_memory(agent, ARGV[11], ARGV[12]) end
 local key = 'task:' .. id
 -- A plan that changed meanwhile starts the count anew.
 local changed = t.stale == '1'

@@ -5,8 +5,4 @@ local agent = ARGV[1]
 if call('HGET', 'agent:' .. agent .. ':registered', 'incarnation') ~= ARGV[2] then
   return {'fenced'}
 end
-if (call('HGET', 'agent:' .. agent .. ':control', 'flushes') or '') ~= ARGV[3] then
-  return {'flushed'}
-end
-call('SET', 'agent:' .. agent .. ':memory', ARGV[4])
-return {'saved'}
+return {keep_memory(agent, ARGV[3], ARGV[4]) and 'saved' or 'flushed'}

@@ -289,6 +289,15 @@ local function registration(agent)
     'epoch', 'provider')
 end
 
+-- Snapshots an agent's memory, unless a person flushed it since. Returns whether.
+local function keep_memory(agent, flushes, memory)
+  if (call('HGET', 'agent:' .. agent .. ':control', 'flushes') or '') ~= flushes then
+    return false
+  end
+  call('SET', 'agent:' .. agent .. ':memory', memory)
+  return true
+end
+
 -- What a holder may do with `t`: 'hold' it, 'already' settled it under this
 -- very epoch, or it is 'fenced'.
 local function standing(t, agent, incarnation, epoch)
@@ -350,17 +359,16 @@ local function relink(id, now)
 end
 
 -- Epochs must grow also for a task that is removed and comes back, or whose record was
--- deleted by hand, whatever the clock does meanwhile: what none has reached is kept here,
--- and a record that begins begins with it.
+-- deleted by hand, whatever the clock does meanwhile: the highest of all is kept here, and
+-- a record that begins begins with it. Not a microsecond more, so as to write it seldom: an
+-- epoch ahead of the clock is granted a second time by a Redis that is restored.
 local FLOOR = 'orchestrator:epoch-floor'
--- It is raised by so many microseconds more than it must, so as not to be written each time.
-local HEADROOM = 1000000
 
 local function epoch_floor() return tonumber(call('GET', FLOOR) or '0') end
 
 local function raise_epoch_floor(epoch)
   local outgrown = tonumber(epoch) or 0
-  if outgrown > epoch_floor() then call('SET', FLOOR, int(outgrown + HEADROOM)) end
+  if outgrown > epoch_floor() then call('SET', FLOOR, int(outgrown)) end
 end
 
 -- When a parked task would be due: the year 9999. Only a person or another plan brings

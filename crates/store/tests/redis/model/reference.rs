@@ -15,7 +15,7 @@ use model::{Role, TaskId, TaskSpec};
 use super::plan::Plan;
 use super::step::Answer;
 use super::{AGENTS, ROLES};
-use crate::world::{SECOND, T0, task};
+use crate::world::{T0, task};
 
 /// What the jitter of failed attempts is drawn from, here and there.
 pub(super) const JITTER_SEED: u64 = 7;
@@ -207,11 +207,8 @@ impl Reference {
         self.tasks.get_mut(id).unwrap()
     }
 
-    /// An epoch that was reached raises the floor beyond it, by a second.
     pub(super) fn raise_floor(&mut self, epoch: u64) {
-        if epoch > self.floor {
-            self.floor = epoch + SECOND;
-        }
+        self.floor = self.floor.max(epoch);
     }
 
     /// The lease of a task, if it runs.
