@@ -9,7 +9,7 @@ TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
 	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llm-clis prometheus build demo up down test test-live model chaos chaos-short chaos-figures soak jaeger test-jaeger bench-traces lint fmt docs ci clean-state fuzz sim planted
+.PHONY: help setup llm-clis peers prometheus build demo up down test test-live model chaos chaos-short chaos-figures soak jaeger test-jaeger bench-traces lint fmt docs ci clean-state fuzz sim planted
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ down: setup ## stop what `make up` or `sysg start` left running
 
 llm-clis: setup ## install claude and codex into .tools, for the tests
 	@sh deploy/llm-clis.sh
+
+peers: ## install BullMQ, Celery and porki into .tools, to be measured
+	@sh deploy/peers.sh
 
 prometheus: ## install Prometheus and promtool from Debian, for the tests; it is not started
 	@sh deploy/setup.sh prometheus

@@ -7,7 +7,8 @@
 #   setup.sh cargo-deny  and the dependency checker, for CI
 #   setup.sh cargo-fuzz  and the fuzzer, with a C++ compiler, for make fuzz
 #   setup.sh prometheus  and Prometheus with promtool, for the tests
-#   setup.sh node        and Node.js with npm, for llm-clis.sh
+#   setup.sh node        and Node.js with npm, for llm-clis.sh and peers.sh
+#   setup.sh python      and Python with venv, for peers.sh
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -27,6 +28,9 @@ node_will_do() {
     major=$(node --version 2> /dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p')
     [ "${major:-0}" -ge "$oldest_node" ]
 }
+
+# Debian splits off what a new environment gets its pip from; `import venv` works without.
+python_will_do() { python3 -c 'import ensurepip, venv' 2> /dev/null; }
 
 # Installs $@ from Debian, as root, without letting the packages start services:
 # the project runs its own Redis, and a second one would take its port.
@@ -53,7 +57,8 @@ for tool in "$@"; do
     cargo-fuzz) have c++ || packages="$packages g++" ;;
     prometheus) { have prometheus && have promtool; } || packages="$packages prometheus" ;;
     node) { node_will_do && have npm; } || packages="$packages nodejs npm" ;;
-    *) fail "unknown tool \"$tool\": only cargo-deny, cargo-fuzz, node and prometheus can be asked for" ;;
+    python) python_will_do || packages="$packages python3 python3-venv" ;;
+    *) fail "unknown tool \"$tool\": only cargo-deny, cargo-fuzz, node, prometheus and python can be asked for" ;;
     esac
 done
 if [ -n "$packages" ]; then
@@ -96,5 +101,7 @@ for tool in "$@"; do
     cargo-fuzz) cargo_tool cargo-fuzz $cargo_fuzz_version cargo-fuzz ;;
     node) node_will_do || fail "the first node in PATH is not Node.js $oldest_node or newer: install that," \
         "or put it first in PATH, then run this again" ;;
+    python) python_will_do || fail "the first python3 in PATH has no venv with ensurepip: install that," \
+        "or put one that has first in PATH, then run this again" ;;
     esac
 done
