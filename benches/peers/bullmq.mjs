@@ -56,10 +56,12 @@ const connect = (url) => new Redis(url, { maxRetriesPerRequest: null });
 const now = () => Number(process.hrtime.bigint()) / 1e9;
 
 // A process with one Worker: says that it is ready, runs when told so, and says what it has done
-// when that may have been all: in a drain each time after it found nothing left to fetch.
+// when that may have been all: in a drain when it found nothing left to fetch, and from then on
+// after each task.
 async function runWorker(kind, url, concurrency) {
   process.on('disconnect', () => process.exit(1));
   let executed = 0;
+  let last = now();
   let empty = false;
   const worker = new Worker(QUEUE, async () => {}, {
     connection: connect(url),
@@ -67,13 +69,16 @@ async function runWorker(kind, url, concurrency) {
     autorun: false,
     removeOnComplete: { count: 0 },
   });
-  const report = () => process.send({ executed, at: now() });
+  const report = () => process.send({ executed, at: last });
   worker.on('completed', (job) => {
     executed += 1;
+    last = now();
     if (empty || job.name === LAST) report();
   });
   worker.on('drained', () => {
-    empty = kind === 'drain';
+    if (kind !== 'drain') return;
+    empty = true;
+    report();
   });
   worker.on('failed', (job, error) => fail(`task ${job?.id} failed: ${error.message}`));
   worker.on('error', (error) => fail(`a worker: ${error.message}`));
@@ -81,7 +86,7 @@ async function runWorker(kind, url, concurrency) {
     if (message === 'go') worker.run();
     if (message === 'stop') {
       await worker.close();
-      process.send({ executed, at: now() }, () => process.exit(0));
+      process.send({ executed, at: last }, () => process.exit(0));
     }
   });
   await worker.waitUntilReady();

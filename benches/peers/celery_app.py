@@ -41,6 +41,13 @@ def noop_without_result():
     """Does nothing, and nobody is told."""
 
 
+@app.task(ignore_result=True)
+def hop(more):
+    """Does nothing but send the next of a chain, of which there are `more`."""
+    if more:
+        hop.delay(more - 1)
+
+
 if "BENCH_FD" in os.environ:
     FD = int(os.environ["BENCH_FD"])
 
