@@ -5,7 +5,8 @@
 // measure.py says what the cases and the fields are, deploy/peers.sh installs what it needs.
 // CONCURRENCY is that of one Worker, PROCESSES (1, unless given) how many processes have one
 // each: its documentation ("Parallelism and Concurrency") has many tasks in one process where
-// they wait, and more processes where they compute.
+// they wait, and more processes where they compute. On two cores, which they share with
+// Redis, two were no faster than one.
 //
 // All is queued before the clock starts, with the workers connected, and not running yet.
 //
