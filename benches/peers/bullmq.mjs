@@ -16,7 +16,7 @@
 //   task and fetches the next. Its users also have each task add the next one: that is a second
 //   script per hop, and slower.
 // - ioredis, its default client ("Connections"). node-redis was no faster. ioredis' automatic
-//   pipelining is left off: its maintainers do not hold that it works here, and users lost jobs
+//   pipelining is left off: its maintainer doubts that it works here, and users saw jobs fail
 //   (taskforcesh/bullmq#457 and #1127, OptimalBits/bull#2276).
 // - Locks are renewed and stalled jobs looked for, as by default: without them a task is lost
 //   with its worker.
