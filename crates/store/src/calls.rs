@@ -13,7 +13,7 @@ use redis::cmd;
 
 use crate::connection::Store;
 use crate::error::Error;
-use crate::keys;
+use crate::{keys, script};
 
 /// The upper bounds of [`Call::buckets`], in microseconds; the last bucket has none.
 pub const BOUNDS_US: [u64; 12] =
@@ -123,24 +123,30 @@ impl Store {
         self.calls.get_or_init(Calls::default).clone()
     }
 
-    /// Adds what an agent measured to what all agents have measured.
+    /// Adds what a process measured to what all agents have measured. The same `report` of
+    /// the same `writer` counts once, so it may be told until that succeeds; the next one has
+    /// a higher number. `writer` is a name that no other process has.
     ///
     /// # Errors
     /// [`Error`] where Redis did not answer; then it may have been added or not.
-    pub async fn add_measures(&self, measures: Measures) -> Result<(), Error> {
-        let mut pipeline = redis::pipe();
-        let mut is_empty = true;
-        for (what, mut call) in measures {
+    pub async fn add_measures(
+        &self,
+        writer: &str,
+        report: u64,
+        measures: &Measures,
+    ) -> Result<(), Error> {
+        let mut args = vec![self.now(), writer.to_owned(), report.to_string()];
+        for (what, call) in measures {
+            let mut call = call.clone();
             for (name, number) in call.numbers().filter(|(_, number)| **number > 0) {
-                let field = format!("{what}|{name}");
-                pipeline.cmd("HINCRBY").arg(keys::CALLS).arg(field).arg(*number).ignore();
-                is_empty = false;
+                args.extend([format!("{what}|{name}"), number.to_string()]);
             }
         }
-        if is_empty {
-            return Ok(());
+        let reply = self.call("add what was measured", &script::MEASURES, args).await?;
+        match reply.verdict() {
+            "added" | "already" => Ok(()),
+            _ => Err(reply.surprise()),
         }
-        self.ask_all::<()>("add what was measured", &pipeline).await
     }
 
     /// What all agents have measured. What is no measure there is left out.

@@ -166,6 +166,7 @@ scripts! {
     LLM_END = "llm_end.lua";
     LLM_LEAVE = "llm_leave.lua";
     LLM_RENEW = "llm_renew.lua";
+    MEASURES = "measures.lua";
     MEMORY = "memory.lua";
     PARK = "park.lua";
     PROMOTE = "promote.lua";

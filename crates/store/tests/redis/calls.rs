@@ -1,10 +1,12 @@
 //! What is measured of calls, and how agents tell it.
 
 use store::Options;
+use store::calls::{Call, Measures};
 use store::event::{Position, Told};
 use store::goal::Queues;
-use testkit::RedisServer;
+use testkit::{FaultProxy, Mode, RedisServer};
 
+use crate::connection::{behind, with_lost_reply};
 use crate::world::{World, goal, plan_with, task};
 
 #[tokio::test]
@@ -45,17 +47,39 @@ async fn calls_that_fail_should_be_counted_with_their_tries() {
 async fn measures_of_all_agents_should_add_up() {
     let world = World::new().await;
     let calls = world.store.measure_calls();
-    for _ in 0..2 {
+    for writer in ["one", "other"] {
         world.store.goal_ids().await.unwrap();
         let mut measured = calls.take();
         measured.retain(|what, _| what == "list goals");
-        world.store.add_measures(measured).await.unwrap();
+        world.store.add_measures(writer, 1, &measured).await.unwrap();
     }
     let told = world.store.measures().await.unwrap();
     assert_eq!(told.keys().collect::<Vec<_>>(), ["list goals"]);
     assert_eq!(told["list goals"].buckets.iter().sum::<u64>(), 2);
-    world.store.add_measures(Default::default()).await.unwrap();
+    world.store.add_measures("one", 2, &Default::default()).await.unwrap();
     assert_eq!(world.store.measures().await.unwrap(), told);
+}
+
+#[tokio::test]
+async fn measures_whose_answer_was_lost_should_count_once() {
+    for mode in [Mode::DropReplies, Mode::CutOnReply] {
+        let world = World::new().await;
+        let report = Measures::from([("beat".to_owned(), Call { retries: 1, ..Call::default() })]);
+        let retries = || world.raw::<Option<u64>>(&["HGET", "agents:calls", "beat|retries"]);
+        world.store.add_measures("w", 1, &report).await.unwrap();
+        let proxy = FaultProxy::start(world.server.port());
+        let store = behind(&proxy).await;
+        let happened = || retries() > Some(1);
+        let told = with_lost_reply(&proxy, mode, happened, store.add_measures("w", 2, &report));
+        told.await.unwrap();
+        assert_eq!(retries(), Some(2), "{mode:?}");
+        // An older one that comes late is no news, and what keeps it apart is not kept for ever.
+        store.add_measures("w", 1, &report).await.unwrap();
+        assert_eq!(retries(), Some(2), "{mode:?}");
+        assert!(world.raw::<i64>(&["TTL", "agents:calls:told:w"]) > 0);
+        store.add_measures("w", 3, &report).await.unwrap();
+        assert_eq!(retries(), Some(3), "{mode:?}");
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::llm::{begin, end};
 use crate::world::{T0, TTL_MS, World, agent, goal, granted, plan, spec, task};
 
 /// A caller behind the proxy, connected; the world looks past it.
-async fn behind(proxy: &FaultProxy) -> Store {
+pub(crate) async fn behind(proxy: &FaultProxy) -> Store {
     let url: store::RedisUrl = proxy.url().parse().unwrap();
     let store = Store::new(&Options::from(url)).await.unwrap().at(T0);
     store.goal(&goal("g")).await.unwrap();
@@ -31,7 +31,7 @@ async fn load_scripts(world: &World) {
 }
 
 /// Calls while every reply is lost, until `happened`; then lets replies through.
-async fn with_lost_reply<T>(
+pub(crate) async fn with_lost_reply<T>(
     proxy: &FaultProxy,
     mode: Mode,
     happened: impl Fn() -> bool,
