@@ -29,12 +29,12 @@ fn deploy() -> PathBuf {
 }
 
 /// One value of a scrape: that of the line that begins so.
-fn value(scrape: &str, series: &str) -> Option<f64> {
+pub(crate) fn value(scrape: &str, series: &str) -> Option<f64> {
     let line = scrape.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
     line.parse().ok()
 }
 
-async fn until_value(port: u16, series: &str, wanted: f64) -> String {
+pub(crate) async fn until_value(port: u16, series: &str, wanted: f64) -> String {
     wait_until(&format!("{series} is {wanted}"), DEADLINE, async || {
         let scrape = http_get(port, "/metrics", "text/plain")?;
         match value(&scrape, series) {

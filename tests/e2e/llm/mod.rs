@@ -8,6 +8,7 @@
 mod figures;
 mod limits;
 mod live;
+mod metered;
 mod pipeline;
 mod review;
 mod script;
