@@ -107,7 +107,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    TASKS: Fleet Gauge Items "tasks" ["goal", "state"] "Tasks of a declared goal by state: blocked, ready, running, done, failed";
+    TASKS: Fleet Gauge Items "tasks" ["goal", "role", "state"] "Tasks of a declared goal by the role that they ask for and by state: blocked, ready, running, done, failed; the role * is any";
     CLAIMABLE: Fleet Gauge Items "tasks_claimable" ["goal", "role"] "READY tasks that an agent of the role may claim now; * is any role";
     DELAYED: Fleet Gauge Items "tasks_delayed" ["goal"] "READY tasks that wait for a retry, or are parked";
     GOALS: Fleet Gauge Items "goals" ["status"] "Declared goals by status: draft, active, complete, failed";

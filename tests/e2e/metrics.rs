@@ -20,7 +20,7 @@ const HOW: &str = "make prometheus";
 
 fn with_tasks(metrics: u16) -> Builder {
     let tasks = task("task-001: Wait (artifacts: out.md)", WAITING)
-        + &task("task-002: Join (after: task-001)", "true");
+        + &task("task-002: Join (after: task-001; role: worker)", "true");
     fleet(agents(&["worker_agent"]) + &goal(&tasks)).args(&["--metrics-addr", &metrics.to_string()])
 }
 
@@ -119,14 +119,18 @@ async fn prometheus_should_see_the_tasks_and_the_kill_of_an_agent() {
     let fleet = with_tasks(metrics).start().await;
     fleet.until_task("task-001", State::Running).await;
     let prometheus = Prometheus::start(&program, &fleet, metrics).await;
-    let tasks = |state: &str| format!("orch_tasks{{goal=\"goal-001\",state=\"{state}\"}}");
-    prometheus.until(&tasks("running"), 1.0, &fleet).await;
-    prometheus.until(&tasks("blocked"), 1.0, &fleet).await;
+    let tasks = |role: &str, state: &str| {
+        format!("orch_tasks{{goal=\"goal-001\",role=\"{role}\",state=\"{state}\"}}")
+    };
+    prometheus.until(&tasks("*", "running"), 1.0, &fleet).await;
+    prometheus.until(&tasks("worker", "blocked"), 1.0, &fleet).await;
 
     fleet.finish_after_a_kill().await;
 
     for (query, wanted) in [
-        (tasks("done").as_str(), 2.0),
+        (tasks("worker", "done").as_str(), 1.0),
+        ("sum by (goal, state) (orch_tasks{state=\"done\"})", 2.0),
+        ("sum(orch_tasks)", 2.0),
         ("sum(orch_goals{status=\"complete\"})", 1.0),
         ("orch_agents{phase=\"running\"}", 1.0),
         ("orch_agent_restarts_total{agent=\"worker_agent\"}", 1.0),
@@ -244,7 +248,7 @@ async fn port_that_is_taken_should_be_told_and_had_once_it_is_free() {
     let warning = format!("Cannot tell metrics at 127.0.0.1:{metrics}");
     assert!(fleet.log().contains(&warning), "{}", fleet.log());
     drop(taken);
-    until_value(metrics, "orch_tasks{goal=\"goal-001\",state=\"done\"}", 2.0).await;
+    until_value(metrics, "orch_tasks{goal=\"goal-001\",role=\"worker\",state=\"done\"}", 1.0).await;
 }
 
 #[tokio::test]
@@ -265,7 +269,7 @@ async fn who_asks_and_does_not_listen_should_hinder_nobody() {
     }
     fleet.project.write("go", "");
     fleet.until_goal(Status::Complete).await;
-    until_value(metrics, "orch_tasks{goal=\"goal-001\",state=\"done\"}", 2.0).await;
+    until_value(metrics, "orch_tasks{goal=\"goal-001\",role=\"worker\",state=\"done\"}", 1.0).await;
     drop(silent);
 
     // Whatever else is asked has an answer, too.

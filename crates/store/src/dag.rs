@@ -1,8 +1,8 @@
 //! Plans: writing a new one beside the one in force, and switching.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use model::task::DEFAULT_MAX_ATTEMPTS;
+use model::task::{DEFAULT_MAX_ATTEMPTS, State};
 use model::{Dag, GoalId, Role, TaskId, TaskSpec};
 use redis::cmd;
 use serde::Serialize;
@@ -78,6 +78,13 @@ struct Row<'a> {
     dependents: String,
     waiting: usize,
     seq: usize,
+}
+
+impl Row<'_> {
+    /// '' is any.
+    fn role(&self) -> &str {
+        self.spec.role.as_ref().map_or("", Role::as_str)
+    }
 }
 
 /// What tells a plan that is being written from every other one.
@@ -189,7 +196,7 @@ impl Store {
                     row.deps.clone(),
                     row.dependents.clone(),
                     if is_fresh { "1" } else { "" }.to_owned(),
-                    row.spec.role.as_ref().map_or("", Role::as_str).to_owned(),
+                    row.role().to_owned(),
                     row.spec.priority.to_string(),
                     row.seq.to_string(),
                     max_attempts(row.spec).to_string(),
@@ -214,22 +221,25 @@ impl Store {
         rows: &[Row<'_>],
         changes: &Changes<'_>,
     ) -> Result<(), Error> {
-        let fresh = rows.iter().filter(|row| changes.fresh.contains(&row.spec.id));
-        let (ready, blocked): (Vec<&Row<'_>>, Vec<&Row<'_>>) =
-            fresh.partition(|row| row.waiting == 0);
+        let mut fresh = BTreeMap::<(&str, State), usize>::new();
+        for row in rows.iter().filter(|row| changes.fresh.contains(&row.spec.id)) {
+            let state = if row.waiting == 0 { State::Ready } else { State::Blocked };
+            *fresh.entry((row.role(), state)).or_default() += 1;
+        }
+        let fresh: Vec<_> =
+            fresh.into_iter().map(|((role, state), n)| json!([role, state.as_str(), n])).collect();
         let revised: Vec<_> = changes
             .revised
             .iter()
             .map(|row| {
-                let role = row.spec.role.as_ref().map_or("", Role::as_str);
-                let id = row.spec.id.as_str();
+                let (id, role) = (row.spec.id.as_str(), row.role());
                 let (most, llm) = (max_attempts(row.spec), needs_model(row.spec));
                 json!([id, role, row.spec.priority, row.seq, most, llm])
             })
             .collect();
         let args = (
             (self.now(), lead.controller(), lead.epoch().0, goal.as_str(), staged.generation),
-            (spec_hash, title, rows.len(), ready.len(), blocked.len()),
+            (spec_hash, title, rows.len(), json!(fresh).to_string(), changes.fresh.len()),
             (json!(revised).to_string(), json!(changes.removed).to_string()),
             (json!(changes.relinked).to_string(), staged.token, staged.inserted),
         );

@@ -1,10 +1,11 @@
 //! Goals: what is declared of them, how planning them goes, and where they stand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::GoalId;
 use model::goal::{Counts, Status};
+use model::task::State;
 use redis::cmd;
 use serde::Serialize;
 
@@ -95,6 +96,8 @@ pub struct Figures {
     pub nodes: u64,
     /// Tasks in the ready queues and the delayed set.
     pub queued: u64,
+    /// Whether the counts by role do not add up to `counts`.
+    pub roles_differ: bool,
 }
 
 impl Figures {
@@ -104,6 +107,8 @@ impl Figures {
         let c = &self.counts;
         if c.total() != self.nodes {
             Some("the counts do not add up to the number of tasks")
+        } else if self.roles_differ {
+            Some("the counts by role do not add up to those of all tasks")
         } else if c.ready != self.queued {
             Some("not every ready task is in a queue")
         } else if c.blocked > 0 && [c.ready, c.running, c.failed] == [0; 3] {
@@ -175,6 +180,16 @@ impl Store {
         Ok(goal.map(|goal| Goal { cost_micros: cost.unwrap_or(0), spending_cap_until, ..goal }))
     }
 
+    /// How many tasks of a goal are in each state, by the role that they ask for; '' is any.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer or holds something else there.
+    pub async fn counts_by_role(&self, id: &GoalId) -> Result<BTreeMap<String, Counts>, Error> {
+        let key = keys::dag(id, "counts");
+        let counts = self.ask("read a goal's counts", cmd("HGETALL").arg(&key)).await?;
+        read_roles(&Hash::new(key, counts))
+    }
+
     /// The figures of a goal's plan in force.
     ///
     /// # Errors
@@ -207,8 +222,11 @@ impl Store {
             }
             roles = present;
         };
+        let hash = Hash::new(keys::dag(id, "counts"), counts);
+        let counts = read_counts(&hash, "")?;
         Ok(Figures {
-            counts: read_counts(&Hash::new(keys::dag(id, "counts"), counts))?,
+            counts,
+            roles_differ: !read_roles(&hash).is_ok_and(|roles| sum(&roles) == counts),
             nodes: numbers.first().copied().unwrap_or(0),
             queued: numbers.iter().skip(1).sum(),
         })
@@ -334,7 +352,7 @@ impl Goal {
             finished: hash.some("finished"),
             reason: hash.some("reason"),
             tasks: hash.number("tasks")?,
-            counts: read_counts(counts)?,
+            counts: read_counts(counts, "")?,
             reparses: hash.number("reparses")?,
             planning: Planning {
                 spec_hash: hash.text("plan_spec_hash"),
@@ -357,12 +375,33 @@ impl Goal {
     }
 }
 
-fn read_counts(hash: &Hash) -> Result<Counts, Error> {
+/// What is counted under the names of the states with this behind them.
+fn read_counts(hash: &Hash, behind: &str) -> Result<Counts, Error> {
+    let number = |state: State| hash.number(&format!("{state}{behind}"));
     Ok(Counts {
-        blocked: hash.number("blocked")?,
-        ready: hash.number("ready")?,
-        running: hash.number("running")?,
-        done: hash.number("done")?,
-        failed: hash.number("failed")?,
+        blocked: number(State::Blocked)?,
+        ready: number(State::Ready)?,
+        running: number(State::Running)?,
+        done: number(State::Done)?,
+        failed: number(State::Failed)?,
+    })
+}
+
+/// The same by role; '' is any.
+fn read_roles(hash: &Hash) -> Result<BTreeMap<String, Counts>, Error> {
+    let roles = hash.names().filter_map(|name| Some(name.split_once(':')?.1));
+    let roles: BTreeSet<&str> = roles.collect();
+    let counts = |role: &str| read_counts(hash, &format!(":{role}"));
+    roles.into_iter().map(|role| Ok((role.to_owned(), counts(role)?))).collect()
+}
+
+/// All roles together.
+fn sum(roles: &BTreeMap<String, Counts>) -> Counts {
+    roles.values().fold(Counts::default(), |sum, of| Counts {
+        blocked: sum.blocked.saturating_add(of.blocked),
+        ready: sum.ready.saturating_add(of.ready),
+        running: sum.running.saturating_add(of.running),
+        done: sum.done.saturating_add(of.done),
+        failed: sum.failed.saturating_add(of.failed),
     })
 }

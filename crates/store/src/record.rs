@@ -52,6 +52,11 @@ impl Hash {
         self.fields.is_empty()
     }
 
+    /// The names of all fields.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.keys().map(String::as_str)
+    }
+
     /// A text, '' where absent.
     pub(crate) fn text(&self, field: &str) -> String {
         self.fields.get(field).cloned().unwrap_or_default()

@@ -354,7 +354,7 @@ fn text_and_review_should_be_noted_wherever_they_differ() {
 #[test]
 fn plan_in_force_should_be_kept_right() {
     let with = |counts: Counts, nodes, queued| Snapshot {
-        figures: Some(Figures { counts, nodes, queued }),
+        figures: Some(Figures { counts, nodes, queued, ..Figures::default() }),
         ..seen(Goal { counts, ..goal() })
     };
     let none = Counts::default();
@@ -370,7 +370,7 @@ fn plan_in_force_should_be_kept_right() {
         (
             "failed, and tried again",
             Snapshot {
-                figures: Some(Figures { counts: ready, nodes: 2, queued: 2 }),
+                figures: Some(Figures { counts: ready, nodes: 2, queued: 2, ..Figures::default() }),
                 ..seen(Goal { status: Status::Failed, counts: ready, ..goal() })
             },
             "set generation 1 active; promote",
@@ -395,7 +395,7 @@ fn plan_in_force_should_be_kept_right() {
             "a change that is planned holds up nothing",
             Snapshot {
                 work: at_work("h1", 0, Progress::Running),
-                figures: Some(Figures { counts: done, nodes: 2, queued: 0 }),
+                figures: Some(Figures { counts: done, nodes: 2, queued: 0, ..Figures::default() }),
                 ..seen(Goal { spec_hash: "h0".into(), counts: done, ..goal() })
             },
             "set generation 1 complete",

@@ -1,6 +1,7 @@
 -- Switches a goal to the staged plan: one decision, however large the plan.
 -- ARGV: now, controller, leader_epoch, goal, generation, spec_hash, title, total,
---       fresh_ready, fresh_blocked,
+--       fresh: JSON list of [role, state, how many], tasks that no plan had before,
+--       how many those are together,
 --       revised: JSON list of [id, role, priority, seq, max_attempts, llm], tasks whose content changed,
 --       removed: JSON list of ids,
 --       relinked: JSON list of ids whose dependencies must be counted anew,
@@ -33,7 +34,7 @@ for _, id in ipairs(removed) do
     end_lease(t)
     push_inbox(agent, 'fenced')
   end
-  if t.status ~= '' then count(goal, t.status, -1) end
+  if t.status ~= '' then count(goal, t.status, t.role, -1) end
   unqueue(t)
   raise_epoch_floor(t.epoch)
   t.from, t.status = t.status, 'removed'
@@ -44,6 +45,11 @@ local revised = cjson.decode(ARGV[11])
 for _, change in ipairs(revised) do
   local t = task_of(change[1])
   unqueue(t)
+  if t.status ~= '' and t.role ~= change[2] then
+    count(goal, t.status, t.role, -1)
+    count(goal, t.status, change[2], 1)
+  end
+  t.role = change[2]
   call('HSET', 'task:' .. t.id, 'role', change[2], 'priority', change[3], 'seq', change[4],
     'max_attempts', change[5], 'generation', generation, 'failures', 0, 'losses', 0,
     'llm', change[6])
@@ -79,8 +85,7 @@ for _, role in ipairs(roles) do
   if role ~= '' then call('SADD', dag .. ':roles', role) end
 end
 call('UNLINK', stage .. 'roles', stage .. 'token')
-count(goal, 'ready', tonumber(ARGV[9]))
-count(goal, 'blocked', tonumber(ARGV[10]))
+for _, fresh in ipairs(cjson.decode(ARGV[9])) do count(goal, fresh[2], fresh[1], fresh[3]) end
 
 call('HSET', key, 'status', 'active', 'generation', generation, 'spec_hash', ARGV[6],
   'title', ARGV[7], 'tasks', ARGV[8])
@@ -88,7 +93,7 @@ if g.created == '' then call('HSET', key, 'created', iso(now)) end
 call('HDEL', key, 'finished', 'reason')
 call('SADD', 'goals', goal)
 emit('goal-accept', 'goal', goal, 'generation', generation, 'tasks', ARGV[8],
-  'fresh', int(ARGV[9] + ARGV[10]), 'revised', #revised, 'removed', #removed)
+  'fresh', ARGV[10], 'revised', #revised, 'removed', #removed)
 
 for _, id in ipairs(cjson.decode(ARGV[13])) do relink(id, now) end
 for _, change in ipairs(revised) do

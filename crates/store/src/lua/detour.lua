@@ -46,7 +46,7 @@ deps = deps and cjson.decode(deps) or {}
 deps[#deps + 1] = id
 table.sort(deps)
 call('HSET', dag .. ':deps', t.id, json_list(deps))
-count(t.goal, 'ready', 1)
+count(t.goal, 'ready', ARGV[11], 1)
 if ARGV[11] ~= '' then call('SADD', dag .. ':roles', ARGV[11]) end
 call('HINCRBY', 'goal:' .. t.goal, 'tasks', 1)
 call('HINCRBY', 'goal:' .. t.goal, 'inserted', 1)

@@ -76,7 +76,9 @@ for _, id in ipairs(call('HKEYS', dag .. ':nodes')) do
   local t = fields('task:' .. id, 'status', 'role')
   t.goal = goal
   tasks[id] = t
-  counts[t.status] = (counts[t.status] or 0) + 1
+  for _, name in ipairs({t.status, t.status .. ':' .. t.role}) do
+    counts[name] = (counts[name] or 0) + 1
+  end
   if t.role ~= '' then roles[t.role] = true end
 end
 for role in pairs(roles) do changes = changes + call('SADD', dag .. ':roles', role) end
@@ -108,12 +110,14 @@ for id, t in pairs(tasks) do
     changes = changes + 1
   end
 end
-for _, state in ipairs({'blocked', 'ready', 'running', 'done', 'failed'}) do
-  local right = counts[state] or 0
-  if (tonumber(call('HGET', dag .. ':counts', state)) or 0) ~= right then
-    call('HSET', dag .. ':counts', state, right)
-    changes = changes + 1
-  end
+local found = call('HGETALL', dag .. ':counts')
+for i = 1, #found, 2 do
+  counts[found[i]] = counts[found[i]] or 0
+  if tonumber(found[i + 1]) == counts[found[i]] then counts[found[i]] = nil end
+end
+for name, right in pairs(counts) do
+  call('HSET', dag .. ':counts', name, right)
+  changes = changes + 1
 end
 changes = changes + tonumber(ARGV[5])
 emit('goal-repair', 'goal', goal, 'changes', changes)

@@ -25,16 +25,19 @@ end
 -- task that ends and the next that begins often change the same ones.
 local counted = {}
 
-local function count(goal, state, by)
+-- Counts `n` tasks more of a state, and of that state and role ('' is any).
+local function count(goal, state, role, n)
   local of_goal = counted[goal] or {}
   counted[goal] = of_goal
-  of_goal[state] = (of_goal[state] or 0) + by
+  for _, field in ipairs({state, state .. ':' .. role}) do
+    of_goal[field] = (of_goal[field] or 0) + n
+  end
 end
 
 local function write_counts()
   for goal, of_goal in pairs(counted) do
-    for state, by in pairs(of_goal) do
-      if by ~= 0 then call('HINCRBY', 'dag:' .. goal .. ':counts', state, by) end
+    for field, n in pairs(of_goal) do
+      if n ~= 0 then call('HINCRBY', 'dag:' .. goal .. ':counts', field, n) end
     end
   end
 end
@@ -50,8 +53,8 @@ local function move(t, cause, ...)
   local to = next_state(cause, t.status)
   if not to then return false end
   if to ~= t.status then
-    count(t.goal, t.status, -1)
-    count(t.goal, to, 1)
+    count(t.goal, t.status, t.role, -1)
+    count(t.goal, to, t.role, 1)
   end
   t.from = t.status
   t.status = to

@@ -1,5 +1,6 @@
 //! What is measured of calls, and how agents tell it.
 
+use model::goal::Counts;
 use store::Options;
 use store::calls::{Call, Measures};
 use store::event::{Position, Told};
@@ -95,6 +96,37 @@ async fn queues_should_be_told_by_role() {
     let claimable = vec![(None, 1), (Some("qa".to_owned()), 2)];
     assert_eq!(found, Queues { claimable, delayed: 0 });
     assert_eq!(world.store.queues(&goal("none")).await.unwrap().claimable, [(None, 0)]);
+}
+
+#[tokio::test]
+async fn tasks_should_be_counted_by_role_through_every_plan() {
+    let world = World::new().await;
+    let roles = |of: &'static [(&str, &str)]| {
+        move |spec: &mut model::TaskSpec| {
+            let role = of.iter().find(|(task, _)| *task == spec.id.as_str());
+            spec.role = role.map(|(_, role)| role.parse().unwrap());
+        }
+    };
+    let tasks: &[(&str, &[&str])] = &[("a", &[]), ("b", &[]), ("c", &["a"]), ("d", &["c"])];
+    world.accept("g", plan_with(tasks, roles(&[("b", "qa"), ("c", "qa"), ("d", "qa")]))).await;
+    let counted = async || world.store.counts_by_role(&goal("g")).await.unwrap();
+    let none = Counts::default;
+    let any = Counts { ready: 1, ..none() };
+    let qa = Counts { ready: 1, blocked: 2, ..none() };
+    assert_eq!(counted().await, [(String::new(), any), ("qa".to_owned(), qa)].into());
+
+    let worker = world.join("w", "qa", "g").await;
+    world.run(&worker, "a").await;
+    world.start(&worker, "b").await;
+    // b goes on under another role, c is gone, d has no role any more, e is new.
+    let tasks: &[(&str, &[&str])] = &[("a", &[]), ("b", &[]), ("d", &["b"]), ("e", &["a"])];
+    world.accept("g", plan_with(tasks, roles(&[("b", "dev"), ("e", "dev")]))).await;
+    let any = Counts { done: 1, blocked: 1, ..none() };
+    let dev = Counts { running: 1, ready: 1, ..none() };
+    let wanted = [(String::new(), any), ("dev".to_owned(), dev), ("qa".to_owned(), none())];
+    assert_eq!(counted().await, wanted.into());
+    world.assert_sound(&["g"]);
+    assert_eq!(world.store.figures(&goal("g")).await.unwrap().contradiction(), None);
 }
 
 #[tokio::test]
