@@ -24,10 +24,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::declared::{self, Source};
 use crate::election::Election;
+use crate::follow::follow;
 use crate::metrics::{Metrics, serve};
 use crate::planner::{self, Planner};
 use crate::publish::{Problems, publish};
-use crate::recorder::record;
 use crate::settings::Orchestrator;
 use crate::systemg::{SPAWN_LIMIT, Systemg};
 use crate::telemetry::Export;
@@ -271,7 +271,7 @@ impl Fleet {
             }
         }
         parts.spawn(follow_events(self.store.clone(), wakers.clone(), term.clone()));
-        self.tell(&mut parts, &stats, wakers.dag.is_some(), term);
+        self.tell(&mut parts, &stats, term);
         parts.spawn(follow_files(self.source.declared.clone(), wakers, term.clone()));
         parts.spawn(publish(
             self.store.clone(),
@@ -289,17 +289,17 @@ impl Fleet {
         &self,
         parts: &mut JoinSet<()>,
         stats: &[(Controller, Stats)],
-        leads_goals: bool,
         term: &CancellationToken,
     ) {
-        if let Some(export) = self.export.clone().filter(|_| leads_goals) {
-            parts.spawn(record(self.store.clone(), export, term.clone()));
-        }
+        let leads_goals = stats.iter().any(|(controller, _)| *controller == Controller::Dag);
         if let Some(metrics) = &self.metrics {
-            metrics.begin_term(stats);
+            metrics.begin_term(stats, leads_goals);
             if leads_goals {
-                parts.spawn(Arc::clone(metrics).count(term.clone()));
+                parts.spawn(follow(self.store.clone(), Arc::clone(metrics), term.clone()));
             }
+        }
+        if let Some(export) = self.export.clone().filter(|_| leads_goals) {
+            parts.spawn(follow(self.store.clone(), Arc::new(export), term.clone()));
         }
     }
 

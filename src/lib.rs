@@ -12,6 +12,7 @@ mod cli;
 mod compose;
 mod declared;
 mod election;
+mod follow;
 mod host;
 mod llm;
 mod metrics;

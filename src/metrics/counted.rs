@@ -9,7 +9,7 @@ use traces::{Builder, Span, Status};
 
 use super::catalog as m;
 use super::samples::Samples;
-use crate::recorder::whole;
+use crate::follow::whole;
 
 /// So many models are told apart; of those beyond it is known what they are together.
 const MAX_MODELS: usize = 64;

@@ -20,18 +20,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reconcile::{CancellationToken, Stats};
+use reconcile::Stats;
 use store::Store;
 use store::calls::Calls;
-use store::event::{Position, Told};
+use store::event::{Event, Position, Told};
 use store::lead::Controller;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use traces::Builder;
 
 use self::counted::Counted;
 use self::fleet::Reading;
 use self::samples::Samples;
-use crate::recorder::catch_up;
+use crate::follow::Follower;
 use crate::telemetry::Export;
 
 pub(crate) use self::server::{Address, serve};
@@ -44,13 +44,6 @@ const YOUNG: Duration = Duration::from_millis(500);
 const TERM_END_LIMIT: Duration = Duration::from_millis(200);
 /// How long asking the disk for its room may take.
 const DISK_LIMIT: Duration = Duration::from_millis(500);
-/// How long one read of the stream waits.
-const EVENTS_WAIT: Duration = Duration::from_secs(5);
-/// Between two reads: many events are read at once.
-const EVENTS_PAUSE: Duration = Duration::from_millis(50);
-/// After a read that failed.
-const EVENTS_AGAIN: Duration = Duration::from_secs(1);
-
 /// All metrics of a process of the orchestrator.
 pub(crate) struct Metrics {
     store: Store,
@@ -81,12 +74,10 @@ impl Metrics {
         })
     }
 
-    /// This process leads from now on.
-    pub(crate) fn begin_term(&self, stats: &[(Controller, Stats)]) {
+    /// This process leads from now on; for the goals, too, where it `tells_fleet`.
+    pub(crate) fn begin_term(&self, stats: &[(Controller, Stats)], tells_fleet: bool) {
         lock(&self.controllers).begin_term(stats);
-        // One process tells of all: the one that leads the goals.
-        let leads_goals = stats.iter().any(|(controller, _)| *controller == Controller::Dag);
-        self.tells_fleet.store(leads_goals, Ordering::Relaxed);
+        self.tells_fleet.store(tells_fleet, Ordering::Relaxed);
     }
 
     /// It leads no more. What it has counted stays; where the process `lives` on that will be
@@ -190,42 +181,24 @@ impl Metrics {
             tracing::debug!(target: "orchestrator", error, "Cannot remember what was counted");
         }
     }
+}
 
-    /// Counts events until the term ends.
-    pub(crate) async fn count(self: Arc<Self>, cancel: CancellationToken) {
-        let follow = async {
-            loop {
-                if let Err(error) = self.follow().await {
-                    // Redis may come back with an older stream: from where that ends, then.
-                    tracing::debug!(target: "orchestrator", %error, "Cannot read events for metrics");
-                }
-                sleep(EVENTS_AGAIN).await;
-            }
-        };
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = follow => {}
-        }
+impl Follower for Metrics {
+    const MAKES: &'static str = "metrics";
+
+    async fn position(&self, store: &Store) -> Result<Position, store::Error> {
+        let counted = lock(&self.counted).position.clone();
+        let told = store.told(Told::Metrics).await?;
+        Ok(go_on(told, counted, store.end_of_events().await?))
     }
 
-    async fn follow(&self) -> Result<(), store::Error> {
-        let mut builder = Builder::new(&self.store.fleet().await?);
-        let counted = lock(&self.counted).position.clone();
-        let told = self.store.told(Told::Metrics).await?;
-        let end = self.store.end_of_events().await?;
-        let mut position = go_on(told, counted, end);
-        catch_up(&self.store, &mut builder, &position).await?;
-        let mut waiting = self.store.waiting()?;
-        loop {
-            let events = waiting.events(&mut position, EVENTS_WAIT).await?;
-            {
-                let mut counted = lock(&self.counted);
-                for event in &events {
-                    counted.event(event, &mut builder);
-                }
-            }
-            sleep(EVENTS_PAUSE).await;
-        }
+    fn event(&self, event: &Event, builder: &mut Builder) {
+        lock(&self.counted).event(event, builder);
+    }
+
+    /// They are told when somebody asks; see [`Metrics::tell`].
+    async fn told(&self, _: &Store, _: &Position) -> Result<(), store::Error> {
+        Ok(())
     }
 }
 
