@@ -94,12 +94,18 @@ async fn catch_up(
     }
 }
 
-/// A plan says what waits for what; attempts are linked by that.
+/// A plan says what waits for what; attempts are linked by that, where nobody broke it.
 async fn look(store: &Store, event: &Event, builder: &mut Builder) -> Result<(), store::Error> {
     if event.kind == "goal-accept"
         && let Ok(goal) = GoalId::new(event.field("goal"))
     {
-        builder.dependencies(store.all_dependencies(&goal).await?);
+        match store.all_dependencies(&goal).await {
+            Ok(dependencies) => builder.dependencies(dependencies),
+            Err(error @ store::Error::Malformed { .. }) => {
+                tracing::debug!(target: "orchestrator", %error, "Attempts are not linked");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

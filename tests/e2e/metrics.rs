@@ -224,7 +224,9 @@ async fn counts_should_go_on_where_a_killed_orchestrator_was_last_asked() {
     fleet.until_task("task-001", State::Running).await;
     until_value(metrics, claims, 1.0).await;
 
-    // The first claim was told, what follows was not: its successor tells that, once.
+    // The first claim was told, what follows was not: its successor tells that, once, also
+    // where somebody broke what says what waits for what.
+    fleet.redis("HSET dag:goal-001:deps ghost broken");
     fleet.kill_orchestrator().await;
     let before = fleet.until_registered("worker_agent").await;
     signal(identity(&before), Signal::KILL);
