@@ -84,15 +84,19 @@ impl Prometheus {
         serde_json::from_str(&answer).map_err(|error| format!("{error}: {answer}"))
     }
 
-    /// The only value of a query.
-    fn query(&self, query: &str) -> Result<f64, String> {
+    /// What a query finds.
+    fn results(&self, query: &str) -> Result<Vec<serde_json::Value>, String> {
         let escaped: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let answer = self.ask(&format!("/api/v1/query?query={escaped}"))?;
-        let result = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+        answer["data"]["result"].as_array().cloned().ok_or_else(|| answer.to_string())
+    }
+
+    /// The only value of a query.
+    fn query(&self, query: &str) -> Result<f64, String> {
         let value = |one: &serde_json::Value| one["value"][1].as_str()?.parse().ok();
-        match &result[..] {
-            [one] => value(one).ok_or_else(|| answer.to_string()),
-            _ => Err(answer.to_string()),
+        match &self.results(query)?[..] {
+            [one] => value(one).ok_or_else(|| one.to_string()),
+            other => Err(format!("{other:?}")),
         }
     }
 
@@ -155,24 +159,67 @@ async fn prometheus_should_see_the_tasks_and_the_kill_of_an_agent() {
         prometheus.until(query, wanted, &fleet).await;
     }
 
-    // What the dashboard and the rules ask for is there, or would be.
+    assert_files_ask_for_what_is_told(&prometheus, metrics).await;
+}
+
+/// What the dashboard, the rules and the documentation ask for is there, or would be.
+async fn assert_files_ask_for_what_is_told(prometheus: &Prometheus, metrics: u16) {
     let listed = http_get(metrics, "/", "*/*").unwrap();
     let known: BTreeSet<&str> =
         listed.split('`').filter(|word| word.starts_with("orch_")).collect();
-    let named = [deploy().join("grafana/orch.json"), deploy().join("prometheus/alerts.yml")];
-    for file in named {
-        let text = std::fs::read_to_string(&file).unwrap();
-        for name in names(&text) {
+    for file in ["deploy/grafana/orch.json", "deploy/prometheus/alerts.yml", "docs/metrics.md"] {
+        for name in names(&read(file)) {
             let parts = ["_bucket", "_count", "_sum"];
             let whole = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
-            assert!(known.contains(name) || known.contains(whole), "{name} of {}", file.display());
+            assert!(known.contains(name) || known.contains(whole), "{name} of {file}");
         }
+    }
+    let board: serde_json::Value = serde_json::from_str(&read("deploy/grafana/orch.json")).unwrap();
+    let targets = targets(&board);
+    assert!(targets.len() > 40, "{targets:?}");
+    for (query, legend) in targets {
+        // As Grafana does before it asks.
+        let query = query.replace("$__rate_interval", "4m").replace("$goal", ".*");
+        assert!(!query.contains('$'), "{query}");
+        // No model was asked, and what should never happen did not.
+        let may_be_none = query.contains("orch_llm_") || query.ends_with("> 0");
+        let found = wait_until(&query, DEADLINE, async || match prometheus.results(&query)? {
+            found if found.is_empty() && !may_be_none => Err("it finds nothing".to_owned()),
+            found => Ok(found),
+        })
+        .await;
+        let shown = legend.split("{{").skip(1).filter_map(|rest| rest.split_once("}}"));
+        for (label, _) in shown {
+            let lacks = found.iter().find(|series| series["metric"][label].is_null());
+            assert_eq!(lacks, None, "{label} of {query}");
+        }
+    }
+    let docs = read("docs/metrics.md");
+    let questions = docs.lines().filter_map(|line| line.split_once("? | `")?.1.strip_suffix("` |"));
+    let questions: Vec<String> = questions.map(|query| query.replace("\\|", "|")).collect();
+    assert!(questions.len() > 5, "{questions:?}");
+    for query in questions {
+        prometheus.results(&query).unwrap_or_else(|error| panic!("{query}: {error}"));
     }
     let rules = prometheus.ask("/api/v1/rules").unwrap();
     let groups = rules["data"]["groups"].as_array().unwrap();
     for rule in groups.iter().flat_map(|group| group["rules"].as_array().unwrap()) {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
+}
+
+/// A file of the repository.
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// What a dashboard asks, wherever it does, and how it names what is found.
+fn targets(board: &serde_json::Value) -> Vec<(&str, &str)> {
+    if let Some(query) = board["expr"].as_str() {
+        return vec![(query, board["legendFormat"].as_str().unwrap_or_default())];
+    }
+    let fields = board.as_object().into_iter().flat_map(serde_json::Map::values);
+    fields.chain(board.as_array().into_iter().flatten()).flat_map(targets).collect()
 }
 
 /// The metrics of ours that a text names.
