@@ -81,13 +81,14 @@ async fn goal(store: &Store, id: &GoalId, reading: &mut Reading) -> Result<(), E
     let Some(goal) = goal.filter(|goal| goal.declared) else { return Ok(()) };
     let samples = &mut reading.samples;
     samples.count(&m::GOALS, &[goal.status.as_str()], 1);
-    let mut by_role = readable(store.counts_by_role(id).await)?.unwrap_or_default();
-    // So that there is something of a goal without any.
-    by_role.entry(String::new()).or_default();
-    for (role, counts) in &by_role {
-        let role = if role.is_empty() { ANY } else { role };
-        for state in State::ALL {
-            samples.count(&m::TASKS, &[name, role, state.as_str()], in_state(counts, state));
+    if let Some(mut by_role) = readable(store.counts_by_role(id).await)? {
+        // So that there is something of a goal without any.
+        by_role.entry(String::new()).or_default();
+        for (role, counts) in &by_role {
+            let role = if role.is_empty() { ANY } else { role };
+            for state in State::ALL {
+                samples.count(&m::TASKS, &[name, role, state.as_str()], in_state(counts, state));
+            }
         }
     }
     let queues = store.queues(id).await?;

@@ -344,6 +344,20 @@ async fn goal_that_is_gone_should_be_told_no_more_and_a_damaged_one_left_out() {
     fleet.redis("HSET goal:odd status odd");
     let scrape = until_value(metrics, done, 1.0).await;
     assert_eq!(value(&scrape, "orch_redis_up"), Some(1.0), "{scrape}");
+    assert!(
+        scrape.contains("orch_tasks{goal=\"goal-001\"") && !scrape.contains("\"odd\""),
+        "{scrape}"
+    );
+    // Until they are counted anew.
+    fleet.redis("HSET dag:goal-001:counts done:worker -1");
+    let blocked = "orch_tasks{goal=\"goal-001\",role=\"worker\",state=\"blocked\"}";
+    until_value(metrics, blocked, 1.0).await;
+    fleet
+        .until("the counts are right", async || {
+            let told = fleet.redis("HGET dag:goal-001:counts done:worker");
+            if told == "0" { Ok(()) } else { Err(told) }
+        })
+        .await;
     let other = agents(&["other_agent"]) + &goal(&task("task-009: Other", "true"));
     fleet.project.write("INSTRUCTIONS.md", &other.replace("goal-001", "goal-002"));
     fleet.project.write("go", "");
