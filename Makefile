@@ -9,7 +9,7 @@ TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
 	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llm-clis peers prometheus build demo up down test test-live model chaos chaos-short chaos-figures soak jaeger test-jaeger bench-traces lint fmt docs ci clean-state fuzz sim planted
+.PHONY: help setup llm-clis peers prometheus build demo up down test test-live model chaos chaos-short chaos-figures soak jaeger test-jaeger bench bench-traces lint fmt docs ci clean-state fuzz sim planted
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -86,8 +86,15 @@ soak: CHAOS_SEED = $(shell date +%s)
 soak: setup ## one plan after the other under faults, for hours: make soak HOURS=8
 	ORCH_CHAOS_HOURS=$(or $(HOURS),1) ORCH_CHAOS_SECONDS=600 ORCH_CHAOS_TASKS=2000 $(CHAOS) --release $(CHAOS_RUN)
 
+# In memory where there is such a place: how a disk makes and removes thousands of small files
+# differs from one minute to the next.
+BENCH_TMP = $(shell d=/dev/shm; test -w $$d || d=/tmp; echo $$d)
 bench-traces: setup ## measure what traces cost, on a machine that does nothing else
-	$(TEST_TOOLS) $(CARGO) test --locked --release --test bench -- --ignored --nocapture
+	TMPDIR=$(BENCH_TMP) $(TEST_TOOLS) $(CARGO) test --locked --release --test bench -- --ignored --nocapture
+	$(CARGO) bench --locked --bench perf -- passes
+
+bench: setup ## measure how fast tasks go through, on a machine that does nothing else
+	TMPDIR=$(BENCH_TMP) $(CARGO) bench --locked --bench perf -- $(CASES)
 
 # What it finds is told with how to run it again, and kept in target/fuzz/artifacts; what it
 # learns is kept in target/fuzz/corpus, and the seeds of fuzz/seeds stay as they are. No

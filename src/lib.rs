@@ -45,3 +45,13 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 pub async fn agent(args: Vec<OsString>) -> anyhow::Result<()> {
     cli::agent(args).await
 }
+
+/// Logs and traces from here on as `orch run --role orchestrator` does by default.
+pub fn tell_as_orchestrator() {
+    let log = settings::LogSettings {
+        level: model::agent::LogLevel::Info,
+        style: settings::LogStyle::default(),
+        color: settings::Color::default(),
+    };
+    _ = telemetry::init(log, None);
+}

@@ -1,7 +1,7 @@
 //! How fast `orch` is, beside what limits it: `make bench`.
 //!
-//! Every case is a ratio within one run, or a figure beside a limit that is measured in the
-//! same run: the machine may be shared. Nothing here passes or fails.
+//! Every figure is a median of rounds. Nothing here passes or fails: the machine may be
+//! shared.
 
 #![allow(
     clippy::expect_used,
@@ -11,16 +11,35 @@
 )]
 
 mod drain;
+mod passes;
+mod report;
 mod world;
 
+use tokio::runtime::Builder;
+use tokio::task::LocalSet;
+
+/// What can be measured, by the word that asks for it.
+const CASES: [&str; 4] = ["drain", "fan", "chain", "passes"];
+
 fn main() {
+    // Cargo says that this is a benchmark.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let loops: usize = words.first().and_then(|word| word.parse().ok()).unwrap_or(16);
-    let tasks: usize = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(10_000);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for _ in 0..3 {
-        let local = tokio::task::LocalSet::new();
-        let rate = local.block_on(&runtime, drain::rate(loops, tasks));
-        println!("{loops} loops, {tasks} tasks: {rate:.0} tasks/s");
+    if let Some(word) = words.iter().find(|word| !CASES.contains(&word.as_str())) {
+        eprintln!("`{word}` is none of {}", CASES.join(", "));
+        std::process::exit(2);
+    }
+    for case in CASES.iter().filter(|case| words.is_empty() || words.iter().any(|w| w == *case)) {
+        match *case {
+            "passes" => Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap()
+                .block_on(passes::measure()),
+            shape => {
+                let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+                LocalSet::new().block_on(&runtime, drain::measure(shape));
+            }
+        }
     }
 }

@@ -8,7 +8,6 @@
     reason = "a panic of a test is its report"
 )]
 
-mod passes;
 #[path = "../e2e/support.rs"]
 #[allow(dead_code, reason = "the end-to-end tests need more of it")]
 mod support;
@@ -18,7 +17,6 @@ mod traces;
 #[ignore = "measures, alone: make bench-traces"]
 async fn traces_should_cost_little() {
     traces::measure().await;
-    passes::measure().await;
 }
 
 /// The middle one of some values.
