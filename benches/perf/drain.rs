@@ -20,7 +20,9 @@ pub(crate) async fn measure(shape: &str) {
     for (loops, rates) in LOOPS.into_iter().zip(&rates) {
         let rate = median(rates);
         let hop = 1_000.0 / rate;
-        println!("{shape:<6} {tasks:>6} tasks, {loops:>2} agents {rate:>8.0} tasks/s  {hop:.3} ms each");
+        println!(
+            "{shape:<6} {tasks:>6} tasks, {loops:>2} agents {rate:>8.0} tasks/s  {hop:.3} ms each"
+        );
     }
 }
 

@@ -36,7 +36,6 @@ fn constants() -> String {
     }
     text.push_str("'\n");
     for (name, value) in [
-        ("EVENTS_KEPT", EVENTS_KEPT),
         ("ERRORS_KEPT", ERRORS_KEPT),
         ("ANSWERS_KEPT", ANSWERS_KEPT),
         ("INSTRUCTIONS_KEPT", INSTRUCTIONS_KEPT),
@@ -47,6 +46,8 @@ fn constants() -> String {
     ] {
         _ = writeln!(text, "local {name} = {value}");
     }
+    // A number would be written out anew in each call of a command.
+    _ = writeln!(text, "local EVENTS_KEPT = '{EVENTS_KEPT}'");
     text
 }
 

@@ -11,7 +11,11 @@
 
 local call = redis.call
 
-local function int(n) return string.format('%.0f', n) end
+local function int(n)
+  -- Much the most frequent.
+  if n == 1 then return '1' elseif n == -1 then return '-1' end
+  return string.format('%.0f', n)
+end
 
 -- The time: Redis' own, or the one that a test gives. Never both.
 local function clock(given)
@@ -20,8 +24,12 @@ local function clock(given)
   return tonumber(t[1]) * 1000000 + tonumber(t[2])
 end
 
+-- The last time that was written out: a script writes the present several times.
+local written = {}
+
 -- Microseconds as ISO 8601 in UTC; Redis' Lua has no os.date.
 local function iso(us)
+  if written.us == us then return written.text end
   local secs = math.floor(us / 1000000)
   local z = math.floor(secs / 86400) + 719468
   local era = math.floor(z / 146097)
@@ -34,8 +42,10 @@ local function iso(us)
   local month = mp < 10 and mp + 3 or mp - 9
   local year = yoe + era * 400 + (month <= 2 and 1 or 0)
   local rest = secs % 86400
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day,
+  local text = string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day,
     math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, us % 1000000)
+  written.us, written.text = us, text
+  return text
 end
 
 local function emit(kind, ...)

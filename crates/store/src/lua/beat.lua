@@ -13,7 +13,7 @@ call('SET', 'agent:' .. agent .. ':heartbeat', iso(now), 'PX', ttl_ms)
 local beat = call('HINCRBY', 'agent:' .. agent .. ':registered', 'beat', 1)
 local lease = ''
 if id ~= '' then
-  local t = task_of(id)
+  local t = record_of(id, 'status', 'owner', 'incarnation', 'epoch', 'settled')
   lease = standing(t, agent, ARGV[3], ARGV[6]) == 'hold' and 'ok' or 'fenced'
   if lease == 'ok' then
     local key = 'task:' .. id

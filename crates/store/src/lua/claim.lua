@@ -12,4 +12,4 @@
 local now = clock(ARGV[1])
 local r = registration(ARGV[2])
 if r.incarnation ~= ARGV[3] then return {'fenced'} end
-return claim_for(ARGV[2], r, now, tonumber(ARGV[4]), ARGV[5])
+return claim_for(ARGV[2], r, now, ARGV[4], ARGV[5])

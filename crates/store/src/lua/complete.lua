@@ -8,8 +8,13 @@
 -- Cost: the out-degree of the task.
 local agent, incarnation, id, epoch = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now = clock(ARGV[1])
-local ttl_ms = tonumber(ARGV[9])
-local t, state, r = held_task(agent, incarnation, id, epoch)
+local ttl_ms = ARGV[9]
+-- What a completion needs of the task; where the plan changed it needs all.
+local function read(task)
+  return record_of(task, 'goal', 'status', 'owner', 'incarnation', 'epoch', 'attempt', 'role',
+    'generation', 'settled', 'stale', 'session')
+end
+local t, state, r = held_task(agent, incarnation, id, epoch, read)
 if state ~= 'hold' then return and_next(state, agent, r, now, ttl_ms, ARGV[8]) end
 
 if ARGV[11] ~= '' then keep_memory(agent, ARGV[10], ARGV[11]) end
@@ -18,6 +23,7 @@ if ARGV[8] == '1' then deferred = {} end
 forget_session(t)
 if t.stale == '1' then
   call('HSET', 'task:' .. id, 'settled', epoch)
+  t = task_of(id)
   hand_back(t, now, 'release', 'the plan changed while it ran', 0, r)
   return and_next('superseded', agent, r, now, ttl_ms, ARGV[8])
 end

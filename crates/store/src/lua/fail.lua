@@ -9,7 +9,7 @@
 --      each followed, if asked, by what claim.lua replies
 local agent, incarnation, id, epoch, error = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local now = clock(ARGV[1])
-local ttl_ms = tonumber(ARGV[10])
+local ttl_ms = ARGV[10]
 local t, state, r = held_task(agent, incarnation, id, epoch)
 if state ~= 'hold' then return and_next(state, agent, r, now, ttl_ms, ARGV[9]) end
 

@@ -1,4 +1,5 @@
--- Shared by the scripts that grant a lease.
+-- Shared by the scripts that grant a lease. `ttl_ms` is a text: one that is only handed
+-- on is not worth writing out anew.
 
 -- The most delayed tasks that one claim looks at; the rest is the DAG
 -- controller's.
@@ -45,7 +46,7 @@ local function grant(t, now, agent, incarnation, ttl_ms)
   t.incarnation = incarnation
   local key = 'task:' .. t.id
   move(t, 'claim', 'owner', agent, 'incarnation', incarnation, 'epoch', t.epoch,
-    'attempt', t.attempt, 'lease_expires', iso(now + ttl_ms * 1000), 'started', iso(now))
+    'attempt', t.attempt, 'started', iso(now), 'lease_expires', iso(now + ttl_ms * 1000))
   if t.reason .. t.progress .. t.not_before .. t.stale ~= '' then
     call('HDEL', key, 'reason', 'progress', 'not_before', 'stale')
   end
@@ -61,9 +62,11 @@ end
 -- leftovers and are removed.
 local function head(key)
   for _ = 1, STALE_PER_CLAIM do
-    local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    local first = call('ZRANGE', key, '0', '0', 'WITHSCORES')
     if not first[1] then return nil end
-    local t = task_of(first[1])
+    -- All that a grant needs.
+    local t = record_of(first[1], 'goal', 'status', 'epoch', 'attempt', 'role', 'generation',
+      'session', 'reason', 'progress', 'not_before', 'stale')
     if t.status == 'ready' then return t, tonumber(first[2]) end
     call('ZREM', key, first[1])
   end
@@ -146,7 +149,8 @@ local function choose(agent, r, now, ttl_ms, wanted)
       end
     end
     if t then
-      unset_idle(agent, goal, role)
+      -- Who held a task a moment ago is not idle.
+      if not r.has_ended then unset_idle(agent, goal, role) end
       return grant(t, now, agent, r.incarnation, ttl_ms)
     end
   end

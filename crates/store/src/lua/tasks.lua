@@ -2,12 +2,18 @@
 -- through move(), which refuses what the model's table does not list, and keeps
 -- the goal's counts.
 
-local function task_of(id)
-  local t = fields('task:' .. id, 'goal', 'status', 'owner', 'incarnation', 'epoch', 'attempt',
-    'failures', 'losses', 'role', 'priority', 'seq', 'max_attempts', 'waiting', 'generation',
-    'settled', 'stale', 'not_before', 'llm', 'session', 'reason', 'progress')
+-- Some fields of a task's record.
+local function record_of(id, ...)
+  local t = fields('task:' .. id, ...)
   t.id = id
   return t
+end
+
+-- All that moving a task may need.
+local function task_of(id)
+  return record_of(id, 'goal', 'status', 'owner', 'incarnation', 'epoch', 'attempt', 'failures',
+    'losses', 'role', 'priority', 'seq', 'max_attempts', 'waiting', 'generation', 'settled',
+    'stale', 'not_before', 'llm', 'session', 'reason', 'progress')
 end
 
 local function ready_key(t)
@@ -37,7 +43,7 @@ end
 local function write_counts()
   for goal, of_goal in pairs(counted) do
     for field, n in pairs(of_goal) do
-      if n ~= 0 then call('HINCRBY', 'dag:' .. goal .. ':counts', field, n) end
+      if n ~= 0 then call('HINCRBY', 'dag:' .. goal .. ':counts', field, int(n)) end
     end
   end
 end
@@ -310,11 +316,12 @@ local function standing(t, agent, incarnation, epoch)
   return holds and 'hold' or 'fenced'
 end
 
--- The task that a holder settles, its standing (see above), and its registration.
-local function held_task(agent, incarnation, id, epoch)
+-- The task that a holder settles, its standing (see above), and its registration. `read`
+-- reads the task where not all of it is needed.
+local function held_task(agent, incarnation, id, epoch, read)
   local r = registration(agent)
   if r.incarnation ~= incarnation then return nil, 'fenced' end
-  local t = task_of(id)
+  local t = (read or task_of)(id)
   return t, standing(t, agent, incarnation, epoch), r
 end
 
@@ -371,7 +378,7 @@ local function epoch_floor() return tonumber(call('GET', FLOOR) or '0') end
 
 local function raise_epoch_floor(epoch)
   local outgrown = tonumber(epoch) or 0
-  if outgrown > epoch_floor() then call('SET', FLOOR, int(outgrown)) end
+  if outgrown > epoch_floor() then call('SET', FLOOR, epoch) end
 end
 
 -- When a parked task would be due: the year 9999. Only a person or another plan brings
