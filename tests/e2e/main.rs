@@ -19,6 +19,7 @@ mod jaeger;
 mod llm;
 mod logs;
 mod metrics;
+mod milestones;
 mod on_call;
 mod recovery;
 mod scale;

@@ -18,6 +18,7 @@ mod claim;
 mod clock;
 mod connection;
 mod context;
+mod cost;
 mod damage;
 mod detour;
 mod directives;

@@ -1,0 +1,57 @@
+//! What each step costs, in calls and in commands that Redis runs: exact numbers, so that
+//! one more shows where no clock would.
+
+use std::collections::BTreeMap;
+
+use crate::world::{TTL_MS, World, granted, plan};
+
+/// How often each command ran while `step` was done; `evalsha` are the calls.
+async fn commands(world: &World, step: impl Future<Output = ()>) -> BTreeMap<String, u32> {
+    world.raw::<()>(&["CONFIG", "RESETSTAT"]);
+    step.await;
+    let text: String = world.raw(&["INFO", "commandstats"]);
+    let ran = text.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        let calls = rest.split(',').next()?.parse().ok()?;
+        (!name.starts_with("config")).then(|| (name.to_owned(), calls))
+    });
+    ran.collect()
+}
+
+/// The calls, and the commands within them.
+fn sum(ran: &BTreeMap<String, u32>) -> (u32, u32) {
+    let calls = ran.get("evalsha").copied().unwrap_or(0);
+    (calls, ran.values().sum::<u32>() - calls)
+}
+
+#[tokio::test]
+async fn steps_of_an_agent_should_take_so_many_commands_and_no_more() {
+    let world = World::new().await;
+    world.accept("g", plan(&[("a", &[]), ("b", &[]), ("c", &["a"])])).await;
+    let worker = world.join("w_agent", "w", "g").await;
+    // Scripts are loaded with their first call.
+    let first = world.start(&worker, "a").await;
+    world.store.release(worker.holding(&first), "again").await.unwrap();
+    world.store.beat(&worker.name, worker.incarnation, TTL_MS, None, "").await.unwrap();
+    let first = world.start(&worker, "a").await;
+    world.complete(&worker, &first).await;
+    let second = granted(world.claim(&worker).await);
+
+    let beat = commands(&world, async {
+        let holds = Some((&second.task, second.epoch));
+        world.store.beat(&worker.name, worker.incarnation, TTL_MS, holds, "").await.unwrap();
+    })
+    .await;
+    let report = commands(&world, async {
+        let next = Some(TTL_MS);
+        world.store.complete(worker.holding(&second), "[]", "", next).await.unwrap();
+    })
+    .await;
+    let third = granted(world.claim(&worker).await);
+    let last = commands(&world, async { _ = world.complete(&worker, &third).await }).await;
+    let idle = commands(&world, async { _ = world.claim(&worker).await }).await;
+
+    // Besides one TIME, which the clock of a test stands in for.
+    let all = [&beat, &report, &last, &idle].map(sum);
+    assert_eq!(all, [(1, 8), (1, 26), (1, 13), (1, 10)], "{beat:?} {report:?} {last:?} {idle:?}");
+}
