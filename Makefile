@@ -9,7 +9,7 @@ TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
 	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llm-clis peers prometheus build demo up down test test-live model chaos chaos-short chaos-figures soak jaeger test-jaeger bench bench-traces lint fmt docs ci clean-state fuzz sim planted
+.PHONY: help setup llm-clis peers prometheus build demo up down test test-live model chaos chaos-short chaos-figures soak jaeger test-jaeger bench bench-peers bench-traces lint fmt docs ci clean-state fuzz sim planted
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -95,6 +95,9 @@ bench-traces: setup ## measure what traces cost, on a machine that does nothing 
 
 bench: setup ## measure how fast tasks go through, on a machine that does nothing else
 	TMPDIR=$(BENCH_TMP) $(CARGO) bench --locked --bench perf -- $(CASES)
+
+bench-peers: setup peers ## the same tasks by BullMQ, Celery and porki, in turn with ours on the same Redis
+	TMPDIR=$(BENCH_TMP) $(CARGO) bench --locked --bench perf -- peers
 
 # What it finds is told with how to run it again, and kept in target/fuzz/artifacts; what it
 # learns is kept in target/fuzz/corpus, and the seeds of fuzz/seeds stay as they are. No

@@ -1,6 +1,8 @@
 //! Tasks that do nothing, as fast as agents take them: all ready, all in front of one, or
 //! one after the other.
 
+use testkit::RedisServer;
+
 use crate::report::median;
 use crate::world::{World, plan};
 
@@ -10,24 +12,29 @@ const ROUNDS: usize = 5;
 
 /// Measures one shape of plan in alternating rounds, and prints it.
 pub(crate) async fn measure(shape: &str) {
-    let tasks = if shape == "chain" { 1_000 } else { 10_000 };
     let mut rates = LOOPS.map(|_| Vec::new());
     for _ in 0..ROUNDS {
         for (loops, rates) in LOOPS.into_iter().zip(&mut rates) {
-            rates.push(rate(shape, loops, tasks).await);
+            rates.push(rate_and_server(shape, loops).await.0);
         }
     }
+    let tasks = tasks_of(shape);
     for (loops, rates) in LOOPS.into_iter().zip(&rates) {
         let rate = median(rates);
-        let hop = 1_000.0 / rate;
+        let each = 1_000.0 / rate;
         println!(
-            "{shape:<6} {tasks:>6} tasks, {loops:>2} agents {rate:>8.0} tasks/s  {hop:.3} ms each"
+            "{shape}: {tasks} tasks, {loops:>2} agents {rate:>9.0} tasks/s  {each:.3} ms each"
         );
     }
 }
 
-/// Tasks per second.
-async fn rate(shape: &str, loops: usize, tasks: usize) -> f64 {
+fn tasks_of(shape: &str) -> usize {
+    if shape == "chain" { 1_000 } else { 10_000 }
+}
+
+/// Tasks per second, and the Redis on which that was.
+pub(crate) async fn rate_and_server(shape: &str, loops: usize) -> (f64, RedisServer) {
+    let tasks = tasks_of(shape);
     let mut world = World::new().await;
     world.join(loops).await;
     let after = |n: usize| match shape {
@@ -39,5 +46,5 @@ async fn rate(shape: &str, loops: usize, tasks: usize) -> f64 {
     let took = world.drained(tasks).await;
     #[allow(clippy::cast_precision_loss, reason = "some thousands")]
     let rate = tasks as f64 / took.as_secs_f64();
-    rate
+    (rate, world.end().await)
 }

@@ -12,6 +12,7 @@
 
 mod drain;
 mod passes;
+mod peers;
 mod report;
 mod world;
 
@@ -19,7 +20,9 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
 /// What can be measured, by the word that asks for it.
-const CASES: [&str; 4] = ["drain", "fan", "chain", "passes"];
+const CASES: [&str; 5] = ["drain", "fan", "chain", "passes", PEERS];
+/// The one that is not measured unless it is asked for: others have to be installed.
+const PEERS: &str = "peers";
 
 fn main() {
     // Cargo says that this is a benchmark.
@@ -28,18 +31,26 @@ fn main() {
         eprintln!("`{word}` is none of {}", CASES.join(", "));
         std::process::exit(2);
     }
-    for case in CASES.iter().filter(|case| words.is_empty() || words.iter().any(|w| w == *case)) {
-        match *case {
+    let is_wanted = |case: &str| match words.as_slice() {
+        [] => case != PEERS,
+        words => words.iter().any(|word| word == case),
+    };
+    for case in CASES.into_iter().filter(|case| is_wanted(case)) {
+        match case {
             "passes" => Builder::new_multi_thread()
                 .worker_threads(2)
                 .enable_all()
                 .build()
                 .unwrap()
                 .block_on(passes::measure()),
-            shape => {
-                let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-                LocalSet::new().block_on(&runtime, drain::measure(shape));
-            }
+            PEERS => locally(peers::measure()),
+            shape => locally(drain::measure(shape)),
         }
     }
+}
+
+/// Agents run on one thread, as each does in its process.
+fn locally(work: impl Future<Output = ()>) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, work);
 }

@@ -88,6 +88,12 @@ impl World {
         }
     }
 
+    /// Ends the agents. What is left is Redis.
+    pub(crate) async fn end(mut self) -> RedisServer {
+        self.agents.shutdown().await;
+        self.server
+    }
+
     pub(crate) async fn accept(&self, dag: Dag) {
         let accepted = self.store.accept(&self.lead, &self.goal(), dag, "hash", "title").await;
         accepted.unwrap().unwrap();

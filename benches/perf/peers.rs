@@ -1,0 +1,102 @@
+//! The same plans by ours and by others, in turn and on the same Redis: `make bench-peers`.
+//! What the others are told to do is in `benches/peers`.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use testkit::RedisServer;
+
+use crate::drain;
+use crate::report::median;
+
+const ROUNDS: usize = 5;
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// One of the others, and how it is at its best with one shape of plan.
+struct Peer {
+    name: &'static str,
+    shape: &'static str,
+    /// From our folder.
+    program: [&'static str; 2],
+    tasks: usize,
+    concurrency: usize,
+}
+
+const NODE: [&str; 2] = ["node", "benches/peers/bullmq.mjs"];
+const CELERY: [&str; 2] = [".tools/peers/venv/bin/python", "benches/peers/celery_bench.py"];
+const PORKI: [&str; 2] = [".tools/peers/venv/bin/python", "benches/peers/porki_bench.py"];
+
+const fn peer(
+    name: &'static str,
+    shape: &'static str,
+    program: [&'static str; 2],
+    tasks: usize,
+    concurrency: usize,
+) -> Peer {
+    Peer { name, shape, program, tasks, concurrency }
+}
+
+/// Celery and porki take too long for as many tasks.
+const PEERS: [Peer; 11] = [
+    peer("BullMQ", "drain", NODE, 10_000, 16),
+    peer("BullMQ", "drain", NODE, 10_000, 50),
+    peer("BullMQ", "drain", NODE, 10_000, 200),
+    peer("Celery", "drain", CELERY, 2_000, 2),
+    peer("porki", "drain", PORKI, 50, 1),
+    peer("BullMQ", "fan", NODE, 10_000, 50),
+    peer("Celery", "fan", CELERY, 2_000, 2),
+    peer("porki", "fan", PORKI, 50, 1),
+    peer("BullMQ", "chain", NODE, 1_000, 1),
+    peer("Celery", "chain", CELERY, 1_000, 1),
+    peer("porki", "chain", PORKI, 50, 1),
+];
+
+/// Measures in alternating rounds, and prints it.
+pub(crate) async fn measure() {
+    assert!(Path::new(ROOT).join(CELERY[0]).exists(), "the peers are missing: run `make peers`");
+    for (shape, loops) in [("drain", 16), ("fan", 16), ("chain", 1)] {
+        let peers: Vec<&Peer> = PEERS.iter().filter(|peer| peer.shape == shape).collect();
+        let mut ours = Vec::new();
+        let mut theirs = vec![Vec::new(); peers.len()];
+        for _ in 0..ROUNDS {
+            let (rate, server) = drain::rate_and_server(shape, loops).await;
+            ours.push(rate);
+            for (peer, rates) in peers.iter().zip(&mut theirs) {
+                rates.push(peer.rate(&server));
+            }
+        }
+        println!("{shape}: orch, {loops} agents {:>26.0} tasks/s", median(&ours));
+        for (peer, rates) in peers.iter().zip(&theirs) {
+            let ratios: Vec<f64> = ours.iter().zip(rates).map(|(us, them)| us / them).collect();
+            println!(
+                "{shape}: {:<7} {:>6} tasks, {:>3} at once {:>9.0} tasks/s   ours is {:.2} of it",
+                peer.name,
+                peer.tasks,
+                peer.concurrency,
+                median(rates),
+                median(&ratios)
+            );
+        }
+    }
+}
+
+impl Peer {
+    /// Tasks per second, on a Redis that is emptied for it.
+    fn rate(&self, server: &RedisServer) -> f64 {
+        redis::cmd("FLUSHALL").exec(&mut server.connection()).unwrap();
+        let [program, script] = self.program;
+        let output = Command::new(program)
+            .args([script, self.shape])
+            .args([self.tasks.to_string(), self.concurrency.to_string()])
+            .arg(format!("{}/1", server.url().trim_end_matches('/')))
+            .current_dir(ROOT)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap_or_else(|error| panic!("{program}: {error}: run `make peers`"));
+        assert!(output.status.success(), "{script} {}: {}", self.shape, output.status);
+        let told: Value = serde_json::from_slice(&output.stdout).expect("a line of JSON");
+        told["rate"].as_f64().expect("a rate")
+    }
+}
