@@ -18,7 +18,7 @@ use crate::identity::Stat;
 /// How often a process in the middle of an exec is looked at again, and how long
 /// after: the moment takes microseconds, but on a loaded machine that reads the program
 /// from its disk it was longer than 20 ms, and a process slipped through.
-const EXEC_LOOKS: u32 = 500;
+const EXEC_LOOKS: u32 = 200;
 const EXEC_PAUSE: Duration = Duration::from_millis(1);
 
 /// A process that was found.

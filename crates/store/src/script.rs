@@ -1,5 +1,6 @@
 //! The Lua scripts, each with what all of them share in front of it.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::LazyLock;
 
@@ -54,9 +55,8 @@ fn constants() -> String {
 /// A script with what it uses of the shared text. Redis runs all of a script's text at each
 /// call, also the definitions: those of everything would take longer than most scripts.
 fn assemble(own: &str) -> Script {
-    let shared: String = std::iter::once(constants()).chain(SHARED.map(str::to_owned)).collect();
-    let used = used(&shared, own);
-    let counts = used.iter().any(|item| item.defines("write_counts"));
+    let used = DEFINITIONS.used_by(own);
+    let counts = used.iter().any(|item| item.names.contains(&"write_counts"));
     let mut text: String = used.iter().map(|item| item.text).collect();
     if counts {
         text.push_str("local function script()\n");
@@ -68,63 +68,78 @@ fn assemble(own: &str) -> Script {
     Script::new(&text)
 }
 
-/// One definition of the shared text, with the comment above it.
-#[derive(Debug, Clone, Copy)]
+/// What all scripts may use, read once: each process assembles a dozen of them as it starts.
+static DEFINITIONS: LazyLock<Definitions<'static>> = LazyLock::new(|| {
+    let text = std::iter::once(constants()).chain(SHARED.map(str::to_owned)).collect::<String>();
+    Definitions::read(text.leak())
+});
+
+/// One definition, with the comment above it.
+#[derive(Debug)]
 struct Item<'a> {
     text: &'a str,
+    /// In front of `=` or behind `function`; none for a comment by itself.
+    names: Vec<&'a str>,
 }
 
-impl<'a> Item<'a> {
-    /// The names in front of `=` or behind `function`; none for a comment by itself.
-    fn names(self) -> impl Iterator<Item = &'a str> {
-        let line = self.text.lines().find(|line| line.starts_with("local ")).unwrap_or_default();
-        let line = line.strip_prefix("local ").unwrap_or_default();
-        let line = line.strip_prefix("function ").unwrap_or(line);
-        let names = line.split(['=', '(']).next().unwrap_or_default();
-        names.split(',').map(str::trim).filter(|name| !name.is_empty())
-    }
-
-    fn defines(self, name: &str) -> bool {
-        self.names().any(|own| own == name)
-    }
+#[derive(Debug)]
+struct Definitions<'a> {
+    items: Vec<Item<'a>>,
+    by_name: HashMap<&'a str, Vec<usize>>,
 }
 
-/// The definitions: each begins at a comment's or a `local`'s line that follows the end of
-/// the one before.
-fn items(text: &str) -> Vec<Item<'_>> {
-    let mut starts = Vec::new();
-    let (mut at, mut has_body) = (0, true);
-    for line in text.split_inclusive('\n') {
-        let is_start = line.starts_with("local ");
-        if has_body && (is_start || line.starts_with("--")) {
-            starts.push(at);
-            has_body = false;
+impl<'a> Definitions<'a> {
+    /// Each begins at a comment's or a `local`'s line that follows the end of the one before.
+    fn read(text: &'a str) -> Self {
+        let mut starts = Vec::new();
+        let (mut at, mut has_body) = (0, true);
+        for line in text.split_inclusive('\n') {
+            let is_start = line.starts_with("local ");
+            if has_body && (is_start || line.starts_with("--")) {
+                starts.push(at);
+                has_body = false;
+            }
+            has_body |= is_start;
+            at += line.len();
         }
-        has_body |= is_start;
-        at += line.len();
+        let ends = starts.iter().skip(1).copied().chain([text.len()]);
+        let texts = starts.iter().zip(ends).map(|(start, end)| &text[*start..end]);
+        let items: Vec<Item<'a>> = texts.map(|text| Item { text, names: names(text) }).collect();
+        let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (n, item) in items.iter().enumerate() {
+            for name in &item.names {
+                by_name.entry(name).or_default().push(n);
+            }
+        }
+        Self { items, by_name }
     }
-    let ends = starts.iter().skip(1).copied().chain([text.len()]);
-    starts.iter().zip(ends).map(|(start, end)| Item { text: &text[*start..end] }).collect()
-}
 
-/// What `own` uses of the definitions in `shared`, directly or not, in their order.
-fn used<'a>(shared: &'a str, own: &str) -> Vec<Item<'a>> {
-    let items = items(shared);
-    let mut is_used = vec![false; items.len()];
-    let mut wanted: Vec<&str> = words(own).collect();
-    while let Some(name) = wanted.pop() {
-        let found = items.iter().zip(&mut is_used).filter(|(item, _)| item.defines(name));
-        for (item, is_used) in found {
-            if !std::mem::replace(is_used, true) {
-                wanted.extend(words(item.text));
-                // Who counts writes the counts.
-                if name == "count" {
-                    wanted.push("write_counts");
+    /// What `own` uses, directly or not, in the order of the text.
+    fn used_by(&self, own: &str) -> Vec<&Item<'a>> {
+        let mut is_used = vec![false; self.items.len()];
+        let mut wanted: Vec<&str> = words(own).collect();
+        while let Some(name) = wanted.pop() {
+            for n in self.by_name.get(name).into_iter().flatten() {
+                let Some(item) = self.items.get(*n) else { continue };
+                if !std::mem::replace(&mut is_used[*n], true) {
+                    wanted.extend(words(item.text).filter(|word| self.by_name.contains_key(word)));
+                    // Who counts writes the counts.
+                    if name == "count" {
+                        wanted.push("write_counts");
+                    }
                 }
             }
         }
+        let used = self.items.iter().zip(is_used);
+        used.filter_map(|(item, is_used)| is_used.then_some(item)).collect()
     }
-    items.into_iter().zip(is_used).filter_map(|(item, is_used)| is_used.then_some(item)).collect()
+}
+
+fn names(text: &str) -> Vec<&str> {
+    let line = text.lines().find_map(|line| line.strip_prefix("local ")).unwrap_or_default();
+    let line = line.strip_prefix("function ").unwrap_or(line);
+    let names = line.split(['=', '(']).next().unwrap_or_default();
+    names.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()
 }
 
 /// The words of a Lua text, without those of whole lines of comment.
@@ -217,7 +232,8 @@ end
 local function c() return b() end
 local function d() return 'x' end
 ";
-        let used = |own: &str| used(shared, own).iter().map(|item| item.text).collect::<String>();
+        let all = Definitions::read(shared);
+        let used = |own| all.used_by(own).iter().map(|item| item.text).collect::<String>();
         assert_eq!(used("return 1"), "");
         assert_eq!(used("return d()"), "local function d() return 'x' end\n");
         let of_b = "-- A limit.\nlocal A, B = 1, 2\n\nlocal function b()\n  -- c is not meant\n  return A\nend\n";
@@ -230,7 +246,7 @@ local function d() return 'x' end
     fn scripts_should_be_short() {
         // A sign of life is the most frequent call: it needs no plans, queues or models.
         let shared = SHARED.concat();
-        let beat = used(&shared, include_str!("lua/beat.lua"));
+        let beat = DEFINITIONS.used_by(include_str!("lua/beat.lua"));
         let length: usize = beat.iter().map(|item| item.text.len()).sum();
         assert!(length * 4 < shared.len(), "{length} of {}", shared.len());
     }
