@@ -9,7 +9,7 @@ use crate::support::{agents, fleet, goal, id, task};
 async fn milestone_should_be_done_after_its_dependencies_and_take_no_process() {
     let tasks = task("task-001: Make (after: task-002)", "echo made > made")
         + &task("task-002: All is prepared", "# nothing\n")
-        + &task("task-003: All is made (after: task-001)", "");
+        + &task("task-003: All is made (after: task-001)", "\n# nothing either");
     let fleet = fleet(agents(&["one_agent"]) + &goal(&tasks)).start().await;
     fleet.until_goal(Status::Complete).await;
     for name in ["task-001", "task-002", "task-003"] {
