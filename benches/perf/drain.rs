@@ -3,29 +3,26 @@
 
 use testkit::RedisServer;
 
-use crate::report::median;
+use crate::report::Report;
 use crate::world::{World, plan};
 
 /// How many agents take them.
 const LOOPS: [usize; 3] = [1, 4, 16];
 const ROUNDS: usize = 5;
 
-/// Measures one shape of plan in alternating rounds, and prints it.
-pub(crate) async fn measure(shape: &str) {
+/// Measures one shape of plan in alternating rounds.
+pub(crate) async fn measure(shape: &str) -> Report {
     let mut rates = LOOPS.map(|_| Vec::new());
     for _ in 0..ROUNDS {
         for (loops, rates) in LOOPS.into_iter().zip(&mut rates) {
             rates.push(rate_and_server(shape, loops).await.0);
         }
     }
-    let tasks = tasks_of(shape);
+    let mut report = Report::new(shape);
     for (loops, rates) in LOOPS.into_iter().zip(&rates) {
-        let rate = median(rates);
-        let each = 1_000.0 / rate;
-        println!(
-            "{shape}: {tasks} tasks, {loops:>2} agents {rate:>9.0} tasks/s  {each:.3} ms each"
-        );
+        report.add(format!("{} tasks, {loops} agents", tasks_of(shape)), "tasks/s", rates);
     }
+    report
 }
 
 fn tasks_of(shape: &str) -> usize {

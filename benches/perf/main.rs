@@ -10,14 +10,17 @@
     reason = "a measurement that cannot be made is told by its panic"
 )]
 
+mod chart;
 mod drain;
 mod passes;
 mod peers;
 mod report;
 mod world;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
+
+use crate::report::Report;
 
 /// What can be measured, by the word that asks for it.
 const CASES: [&str; 5] = ["drain", "fan", "chain", "passes", PEERS];
@@ -36,21 +39,24 @@ fn main() {
         words => words.iter().any(|word| word == case),
     };
     for case in CASES.into_iter().filter(|case| is_wanted(case)) {
-        match case {
-            "passes" => Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-                .unwrap()
-                .block_on(passes::measure()),
-            PEERS => locally(peers::measure()),
-            shape => locally(drain::measure(shape)),
-        }
+        measure(case).finish();
     }
 }
 
+fn measure(case: &str) -> Report {
+    match case {
+        "passes" => threads().block_on(passes::measure()),
+        PEERS => locally(peers::measure()),
+        shape => locally(drain::measure(shape)),
+    }
+}
+
+fn threads() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
 /// Agents run on one thread, as each does in its process.
-fn locally(work: impl Future<Output = ()>) {
+fn locally(work: impl Future<Output = Report>) -> Report {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, work);
+    LocalSet::new().block_on(&runtime, work)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use reconcile::{CancellationToken, Outcome, Reconciler, Settings, Waker, controller};
 use tokio::sync::Notify;
 
-use crate::report::median;
+use crate::report::{Report, Wanted};
 
 /// Keys that are woken at a time, and how often.
 const KEYS: u64 = 1_000;
@@ -42,17 +42,20 @@ impl Reconciler for Nothing {
     }
 }
 
-/// Prints the time of a pass that does nothing, all of it: queue, task, span, counters.
-pub(crate) async fn measure() {
+/// The time of a pass that does nothing, all of it: queue, task, span, counters.
+pub(crate) async fn measure() -> Report {
     let bare = rounds().await;
     orch::tell_as_orchestrator();
     let told = rounds().await;
-    println!("a pass that does nothing             {told:>6.2} us");
-    println!("the same where nobody listens        {bare:>6.2} us");
-    println!("telling of an untraced pass          {:>6.2} us  wanted below 2", told - bare);
+    let telling: Vec<f64> = told.iter().zip(&bare).map(|(told, bare)| told - bare).collect();
+    let mut report = Report::new("passes");
+    report.add("a pass that does nothing", "us", &told);
+    report.add("the same where nobody listens", "us", &bare);
+    report.want("telling of an untraced pass", "us", &telling, Wanted::AtMost(2.0));
+    report
 }
 
-async fn rounds() -> f64 {
+async fn rounds() -> Vec<f64> {
     let nothing = Nothing::default();
     let settings = Settings { resync: Duration::from_secs(3600), ..Settings::default() };
     let (controller, waker, _) = controller(nothing.clone(), settings);
@@ -67,7 +70,7 @@ async fn rounds() -> f64 {
     }
     cancel.cancel();
     running.await.unwrap().unwrap();
-    median(&times)
+    times
 }
 
 async fn round(nothing: &Nothing, waker: &Waker<u64>) -> f64 {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use testkit::RedisServer;
 
 use crate::drain;
-use crate::report::median;
+use crate::report::{Report, Wanted};
 
 const ROUNDS: usize = 5;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -52,9 +52,10 @@ const PEERS: [Peer; 11] = [
     peer("porki", "chain", PORKI, 50, 1),
 ];
 
-/// Measures in alternating rounds, and prints it.
-pub(crate) async fn measure() {
+/// Measures in alternating rounds.
+pub(crate) async fn measure() -> Report {
     assert!(Path::new(ROOT).join(CELERY[0]).exists(), "the peers are missing: run `make peers`");
+    let mut report = Report::new(crate::PEERS);
     for (shape, loops) in [("drain", 16), ("fan", 16), ("chain", 1)] {
         let peers: Vec<&Peer> = PEERS.iter().filter(|peer| peer.shape == shape).collect();
         let mut ours = Vec::new();
@@ -66,19 +67,20 @@ pub(crate) async fn measure() {
                 rates.push(peer.rate(&server));
             }
         }
-        println!("{shape}: orch, {loops} agents {:>26.0} tasks/s", median(&ours));
+        report.add(format!("{shape}: orch, {loops} agents"), "tasks/s", &ours);
+        for (peer, rates) in peers.iter().zip(&theirs) {
+            let name = format!("{shape}: {}, {} at once", peer.name, peer.concurrency);
+            report.add(name, "tasks/s", rates);
+        }
         for (peer, rates) in peers.iter().zip(&theirs) {
             let ratios: Vec<f64> = ours.iter().zip(rates).map(|(us, them)| us / them).collect();
-            println!(
-                "{shape}: {:<7} {:>6} tasks, {:>3} at once {:>9.0} tasks/s   ours is {:.2} of it",
-                peer.name,
-                peer.tasks,
-                peer.concurrency,
-                median(rates),
-                median(&ratios)
-            );
+            let name = format!("{shape}: ours to {}, {} at once", peer.name, peer.concurrency);
+            // As fast a hop in 0.4 of the time is 2.5 hops in the same.
+            let wanted = Wanted::AtLeast(if shape == "chain" { 2.5 } else { 2.0 });
+            report.want(name, "x", &ratios, wanted);
         }
     }
+    report
 }
 
 impl Peer {
