@@ -19,6 +19,10 @@ const INBOX_AGAIN: Duration = Duration::from_millis(200);
 /// Wait after a failed sign of life.
 const BEAT_AGAIN: Duration = Duration::from_millis(200);
 
+/// How long one call waits for a token. What may have been missed is looked for anyway, once
+/// per cadence: more calls than one find nothing more.
+const INBOX_WAIT: Duration = Duration::from_secs(30);
+
 /// Why the agent ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Leaving {
@@ -153,7 +157,7 @@ impl Link {
     async fn listen(self, mut waiting: store::Waiting) {
         let settings = &self.0.settings;
         loop {
-            match waiting.inbox(&settings.name, settings.cadence).await {
+            match waiting.inbox(&settings.name, INBOX_WAIT).await {
                 Ok(true) => {
                     self.0.wake.notify_one();
                     self.0.beat_now.notify_one();

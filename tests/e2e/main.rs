@@ -15,6 +15,7 @@ mod directives;
 mod editing;
 mod failing;
 mod faults;
+mod idle;
 mod jaeger;
 mod llm;
 mod logs;

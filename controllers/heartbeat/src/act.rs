@@ -1,7 +1,9 @@
 //! Carrying out a plan. A stale one is harmless: the script compares the version.
 
+use std::sync::Arc;
+
 use control_files::directives::{self, Additions, Line, ack_path, parse_line};
-use model::AgentName;
+use model::{AgentName, Declared};
 use reconcile::Outcome;
 use store::directive::{Action, Consumed, Outcome as Applied, Seen, Step};
 use tokio::time::Instant;
@@ -17,10 +19,12 @@ const KEPT_LINE_CHARS: usize = 200;
 impl Reconciler {
     pub(crate) async fn carry_out(
         &self,
+        declared: &Arc<Declared>,
         snapshot: &Snapshot,
         plan: &Plan<'_>,
     ) -> Result<Outcome, store::Error> {
         let mut outcome = Outcome::unchanged();
+        let mut answers = None;
         if let Some(liveness) = plan.liveness {
             let fields = [("liveness", liveness.as_str().to_owned())];
             self.store.note_agent(&self.lead, plan.agent, "agent-liveness", &fields).await?;
@@ -45,11 +49,16 @@ impl Reconciler {
             }
             if plan.answer {
                 match self.answer(snapshot, heartbeat, outcome.acted).await? {
-                    Ok(written) => outcome.acted |= written,
+                    Ok(Answered { text, written }) => {
+                        outcome.acted |= written;
+                        answers = text;
+                    }
                     Err(error) => problems.push(reconcile::error_chain(&error)),
                 }
             }
         }
+        let is_done = matches!(plan.lines, Lines::Leave) && problems.is_empty();
+        self.settle(declared, snapshot, is_done && !outcome.acted, answers.as_deref());
         self.show(plan.agent, problems);
         Ok(outcome)
     }
@@ -111,13 +120,13 @@ impl Reconciler {
         Ok(Worked { steps, all: added.added() <= LINES_PER_PASS })
     }
 
-    /// Brings the file of answers up to date. Whether that took a write.
+    /// Brings the file of answers up to date.
     async fn answer(
         &self,
         snapshot: &Snapshot,
         heartbeat: &Heartbeat,
         acted: bool,
-    ) -> Result<Result<bool, write::Error>, store::Error> {
+    ) -> Result<Result<Answered, write::Error>, store::Error> {
         // Applying has just changed it, and whether the agent is paused.
         let (consumed, paused) = if acted {
             let agent = self.store.agent(&snapshot.agent).await?;
@@ -127,15 +136,25 @@ impl Reconciler {
         };
         let Consumed { path, applied, refused, .. } = consumed;
         if path != heartbeat.path.to_string_lossy() || applied + refused == 0 {
-            return Ok(Ok(false));
+            return Ok(Ok(Answered { text: None, written: false }));
         }
         let answers = self.store.answers(&snapshot.agent).await?;
         let file = heartbeat.path.file_name().unwrap_or_default().to_string_lossy();
         let (agent, answers) = (&snapshot.agent, answers.as_slice());
         let text = Ack { agent, file: &file, paused, applied, refused, answers }.to_string();
         let (root, ack) = (self.project_root.clone(), ack_path(&heartbeat.path));
-        Ok(write::blocking(move || write::replace(&root, &ack, &text)).await)
+        let write = move || {
+            let written = write::replace(&root, &ack, &text)?;
+            Ok(Answered { text: Some(text), written })
+        };
+        Ok(write::blocking(write).await)
     }
+}
+
+/// What the file of answers holds now; no text where there need not be one.
+struct Answered {
+    text: Option<String>,
+    written: bool,
 }
 
 /// What came of applying lines.

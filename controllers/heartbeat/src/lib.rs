@@ -7,8 +7,8 @@
 //! a person has added and how the agent does; the rest applies the lines, one script
 //! call each, records the liveness where it changed, and brings the file of answers
 //! (`<name>.ack.md` beside the heartbeat file) up to date. Passes are woken by changes
-//! of the files' folders and by the resync, which lists all declared agents and all
-//! that are registered.
+//! of the files' folders and by the resync, which looks at all declared agents and all
+//! that are registered, and lists those for which there may be something to do.
 //!
 //! # Guarantees
 //! - Each line that a person adds is applied exactly once, in the order of the file,
@@ -52,6 +52,7 @@ mod act;
 mod observe;
 pub mod plan;
 mod problems;
+mod settled;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +70,7 @@ use tokio::time::Instant;
 pub use crate::problems::Problems;
 
 use crate::plan::Liveness;
+use crate::settled::Settled;
 
 /// How many times per TTL each agent is looked at, at least: below that, the gap
 /// between two looks would count as time in which nobody looked.
@@ -114,8 +116,10 @@ pub fn reconciler(
     problems.retain(|_| false);
     let memory = Mutex::new(Memory {
         beats: Unchanged::new(ttl / 2),
+        beating: BTreeSet::new(),
         texts: Unchanged::new(Duration::MAX),
         postponed: BTreeMap::new(),
+        settled: BTreeMap::new(),
     });
     Reconciler { store, project_root, declared, problems, lead, ttl, memory }
 }
@@ -135,10 +139,14 @@ pub struct Reconciler {
 struct Memory {
     /// Of each agent's registration.
     beats: Unchanged<AgentName, (Incarnation, u64)>,
+    /// Whose beat we have seen change, less than one TTL ago.
+    beating: BTreeSet<AgentName>,
     /// Fingerprint of each heartbeat file's text.
     texts: Unchanged<AgentName, u64>,
     /// Since when lines are held back because the file may be half-way rewritten.
     postponed: BTreeMap<AgentName, Instant>,
+    /// Of whose files nothing was left to do, and what they and Redis were then.
+    settled: BTreeMap<AgentName, Settled>,
 }
 
 impl Reconciler {
@@ -156,28 +164,48 @@ impl reconcile::Reconciler for Reconciler {
         "heartbeat"
     }
 
-    /// All declared agents, and all others that are registered or whose end is not
-    /// recorded yet.
+    /// Only those for which there may be something to do: one listing and one look at each
+    /// file say so.
     async fn keys(&self) -> Result<Vec<AgentName>, store::Error> {
+        let asked = Instant::now();
         let agents = self.store.agents().await?;
+        let answered = Instant::now();
         let mut keys: BTreeSet<AgentName> = self.declared.borrow().agents.keys().cloned().collect();
-        let lives = |agent: &store::agent::Agent| {
+        let is_listed = |agent: &&store::agent::Agent| {
             let recorded = Liveness::recorded(agent);
-            agent.registered.is_some() || recorded.is_some_and(|is| is != Liveness::Gone)
+            keys.contains(&agent.name)
+                || agent.registered.is_some()
+                || recorded.is_some_and(|is| is != Liveness::Gone)
         };
-        keys.extend(agents.into_iter().filter(lives).map(|agent| agent.name));
-        let mut memory = self.memory();
-        memory.beats.retain(|agent| keys.contains(agent));
-        memory.texts.retain(|agent| keys.contains(agent));
-        memory.postponed.retain(|agent, _| keys.contains(agent));
-        self.problems.retain(|agent| keys.contains(agent));
+        let agents: Vec<store::agent::Agent> = agents.iter().filter(is_listed).cloned().collect();
+        keys.extend(agents.iter().map(|agent| agent.name.clone()));
+        {
+            let mut memory = self.memory();
+            memory.beats.retain(|agent| keys.contains(agent));
+            memory.beating.retain(|agent| keys.contains(agent));
+            memory.texts.retain(|agent| keys.contains(agent));
+            memory.postponed.retain(|agent, _| keys.contains(agent));
+            memory.settled.retain(|agent, _| keys.contains(agent));
+            self.problems.retain(|agent| keys.contains(agent));
+        }
+        let prints = self.prints().await;
+        for agent in &agents {
+            let sign = self.judge(&agent.name, agent.registered.as_ref(), asked, answered);
+            let recorded = Liveness::recorded(agent);
+            let liveness = plan::liveness(sign, recorded, self.ttl);
+            let is_right = liveness.is_none() || liveness == recorded;
+            if is_right && self.is_settled(agent, prints.get(&agent.name)) {
+                keys.remove(&agent.name);
+            }
+        }
         Ok(keys.into_iter().collect())
     }
 
     async fn reconcile(&self, agent: &AgentName) -> Result<Outcome, store::Error> {
-        let snapshot = self.observe(agent).await?;
+        let declared = self.declared.borrow().clone();
+        let snapshot = self.observe(agent, &declared).await?;
         let plan = plan::decide(&snapshot, self.ttl);
         tracing::trace!(%plan, "heartbeat is judged");
-        self.carry_out(&snapshot, &plan).await
+        self.carry_out(&declared, &snapshot, &plan).await
     }
 }

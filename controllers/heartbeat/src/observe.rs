@@ -1,6 +1,5 @@
 //! Reading what one agent's heartbeat is now.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,44 +10,63 @@ use store::agent::Registered;
 use tokio::time::Instant;
 
 use crate::plan::{Content, Heartbeat, Liveness, Sign, Snapshot};
+use crate::settled::print_of;
 use crate::{Reconciler, write};
 
 impl Reconciler {
-    pub(crate) async fn observe(&self, name: &AgentName) -> Result<Snapshot, store::Error> {
+    pub(crate) async fn observe(
+        &self,
+        name: &AgentName,
+        declared: &Declared,
+    ) -> Result<Snapshot, store::Error> {
         let asked = Instant::now();
         let agent = self.store.agent(name).await?;
         let answered = Instant::now();
         let sign = self.judge(name, agent.registered.as_ref(), asked, answered);
         Ok(Snapshot {
             agent: name.clone(),
-            heartbeat: self.observe_file(name).await?,
+            heartbeat: self.observe_file(name, declared).await?,
             sign,
             recorded: Liveness::recorded(&agent),
             paused: agent.paused,
         })
     }
 
-    fn judge(
+    pub(crate) fn judge(
         &self,
         name: &AgentName,
         registered: Option<&Registered>,
         asked: Instant,
         answered: Instant,
     ) -> Sign {
-        let beats = &mut self.memory().beats;
+        let mut memory = self.memory();
         let Some(r) = registered else {
-            beats.forget(name);
+            memory.beats.forget(name);
+            memory.beating.remove(name);
             return Sign::Absent;
         };
-        beats
-            .look(name.clone(), (r.incarnation, r.beat), asked, answered)
-            .map_or(Sign::FirstSeen, Sign::Still)
+        let beat = (r.incarnation, r.beat);
+        match memory.beats.look(name.clone(), beat, asked, answered) {
+            // It is told by the look that sees it, and by those after it.
+            Some(Duration::ZERO) => {
+                memory.beating.insert(name.clone());
+                Sign::Beats
+            }
+            Some(still) if still < self.ttl && memory.beating.contains(name) => Sign::Beats,
+            still => {
+                memory.beating.remove(name);
+                still.map_or(Sign::FirstSeen, Sign::Still)
+            }
+        }
     }
 
-    async fn observe_file(&self, name: &AgentName) -> Result<Option<Heartbeat>, store::Error> {
-        let declared = self.declared.borrow().clone();
+    async fn observe_file(
+        &self,
+        name: &AgentName,
+        declared: &Declared,
+    ) -> Result<Option<Heartbeat>, store::Error> {
         let Some(spec) = declared.agents.get(name) else { return Ok(None) };
-        let content = match conflict(&declared, spec) {
+        let content = match conflict(declared, spec) {
             Some(problem) => Content::Conflict(problem),
             None => {
                 let (root, path) = (self.project_root.clone(), spec.heartbeat.clone());
@@ -71,9 +89,7 @@ impl Reconciler {
         let mut memory = self.memory();
         let unchanged = match content {
             Content::Text(text) => {
-                let mut hasher = DefaultHasher::new();
-                text.hash(&mut hasher);
-                memory.texts.look(name.clone(), hasher.finish(), now, now).unwrap_or_default()
+                memory.texts.look(name.clone(), print_of(text), now, now).unwrap_or_default()
             }
             Content::Missing | Content::Unreadable(_) | Content::Conflict(_) => {
                 memory.texts.forget(name);
@@ -85,7 +101,7 @@ impl Reconciler {
     }
 }
 
-fn read_file(root: &Path, path: &Path) -> Content {
+pub(crate) fn read_file(root: &Path, path: &Path) -> Content {
     match read::read(root, path) {
         Ok(text) => Content::Text(text),
         Err(read::Error::NotFound(_)) => Content::Missing,

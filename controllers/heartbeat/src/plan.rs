@@ -75,7 +75,9 @@ pub enum Sign {
     Absent,
     /// We have just begun to look: nothing can be said of its beat.
     FirstSeen,
-    /// Its beat has stood still for so long; zero where it just changed.
+    /// Its beat changed while we looked, less than one TTL ago.
+    Beats,
+    /// Its beat has stood still for so long, since we began to look or for a TTL at least.
     Still(Duration),
 }
 
@@ -187,7 +189,7 @@ fn lines<'a>(heartbeat: &'a Heartbeat, text: &'a str) -> Lines<'a> {
 }
 
 /// `None` where nothing is to be said: an agent that never was is not gone.
-fn liveness(sign: Sign, recorded: Option<Liveness>, ttl: Duration) -> Option<Liveness> {
+pub(crate) fn liveness(sign: Sign, recorded: Option<Liveness>, ttl: Duration) -> Option<Liveness> {
     // What a predecessor saw stands until we saw otherwise.
     let as_before = match recorded {
         Some(Liveness::Silent) => Liveness::Silent,
@@ -196,7 +198,7 @@ fn liveness(sign: Sign, recorded: Option<Liveness>, ttl: Duration) -> Option<Liv
     match sign {
         Sign::Absent => recorded.map(|_| Liveness::Gone),
         Sign::FirstSeen => Some(as_before),
-        Sign::Still(Duration::ZERO) => Some(Liveness::Beating),
+        Sign::Beats => Some(Liveness::Beating),
         Sign::Still(still) if still >= ttl => Some(Liveness::Silent),
         Sign::Still(_) => Some(as_before),
     }
@@ -331,8 +333,9 @@ mod tests {
             (Sign::FirstSeen, Some(Gone), Some(Beating)),
             (Sign::FirstSeen, Some(Beating), None),
             (Sign::FirstSeen, Some(Silent), None),
-            (still(0), Some(Silent), Some(Beating)),
-            (still(0), Some(Beating), None),
+            (Sign::Beats, Some(Silent), Some(Beating)),
+            (Sign::Beats, Some(Beating), None),
+            (still(0), Some(Silent), None),
             (still(29), Some(Beating), None),
             (still(29), Some(Silent), None),
             (still(30), Some(Beating), Some(Silent)),

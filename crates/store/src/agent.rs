@@ -15,6 +15,9 @@ use crate::lead::Lead;
 use crate::record::{Fields, Hash};
 use crate::{keys, script};
 
+/// How many agents one call reads: Redis does nothing else meanwhile.
+const AGENTS_PER_CALL: usize = 100;
+
 /// Which process of an agent's name; grows with every registration, by the same
 /// rule as a lease's epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -106,6 +109,10 @@ pub struct Agent {
     pub status: Status,
     /// Whether a person paused it.
     pub paused: bool,
+    /// Changes with each directive; '' before the first. See
+    /// [`Consumed`](crate::directive::Consumed).
+    #[serde(skip)]
+    pub consumed_version: String,
 }
 
 /// The answer to a sign of life.
@@ -281,31 +288,14 @@ impl Store {
     }
 
     async fn agents_named(&self, names: Vec<AgentName>) -> Result<Vec<Agent>, Error> {
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = redis::pipe();
-        for name in &names {
-            pipeline.cmd("HGETALL").arg(keys::agent(name, "registered"));
-            pipeline.cmd("HGETALL").arg(keys::agent(name, "status"));
-            pipeline.cmd("HGETALL").arg(keys::agent(name, "control"));
-            pipeline.cmd("GET").arg(keys::agent(name, "heartbeat"));
-        }
-        let values: Vec<redis::Value> = self.ask_all("read agents", &pipeline).await?;
-        let mut values = values.into_iter();
         let mut agents = Vec::with_capacity(names.len());
-        for name in names {
-            let mut hash = |part: &str| {
-                let value = values.next().unwrap_or(redis::Value::Nil);
-                let fields: Fields = redis::from_redis_value(value)
-                    .map_err(|_| Error::malformed(keys::agent(&name, part), "", "a hash"))?;
-                Ok::<_, Error>(Hash::new(keys::agent(&name, part), fields))
-            };
-            let (registered, status, control) =
-                (hash("registered")?, hash("status")?, hash("control")?);
-            let heartbeat = values.next().unwrap_or(redis::Value::Nil);
-            let heartbeat = redis::from_redis_value(heartbeat).unwrap_or(None);
-            agents.push(Agent::decode(name, &registered, &status, &control, heartbeat)?);
+        for some in names.chunks(AGENTS_PER_CALL) {
+            let args: Vec<&str> = some.iter().map(AgentName::as_str).collect();
+            let found: Vec<Vec<redis::Value>> =
+                self.read_by("read agents", &script::AGENTS, args).await?;
+            for (name, parts) in some.iter().zip(found) {
+                agents.push(read_agent(name, parts)?);
+            }
         }
         Ok(agents)
     }
@@ -341,6 +331,25 @@ impl Store {
     }
 }
 
+/// Reads what `agents.lua` says of one agent.
+fn read_agent(name: &AgentName, parts: Vec<redis::Value>) -> Result<Agent, Error> {
+    let mut parts = parts.into_iter();
+    let mut next = || parts.next().unwrap_or(redis::Value::Nil);
+    let mut hash = |part: &str| {
+        let key = keys::agent(name, part);
+        match redis::from_redis_value::<Fields>(next()) {
+            Ok(fields) => Ok(Hash::new(key, fields)),
+            Err(_) => Err(Error::malformed(key, "", "a hash")),
+        }
+    };
+    let (registered, status, control) = (hash("registered")?, hash("status")?, hash("control")?);
+    let mut text = || redis::from_redis_value::<Option<String>>(next()).unwrap_or_default();
+    let heartbeat = text();
+    let mut agent = Agent::decode(name.clone(), &registered, &status, &control, heartbeat)?;
+    agent.consumed_version = text().unwrap_or_default();
+    Ok(agent)
+}
+
 impl Waiting {
     /// Waits for a wake in the agent's inbox, at most `limit`. Whether one came;
     /// it says only that it is time to look.
@@ -373,6 +382,7 @@ impl Agent {
             heartbeat,
             status: read_status(status)?,
             paused: control.text("paused") == "1",
+            consumed_version: String::new(),
         })
     }
 }

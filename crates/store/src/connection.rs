@@ -169,9 +169,7 @@ impl Store {
         script: &Script,
         args: A,
     ) -> Result<Reply, Error> {
-        let mut invocation = script.prepare_invoke();
-        invocation.arg(args);
-        let words: Vec<String> = self.retried(what, Request::Script(&invocation)).await?;
+        let words: Vec<String> = self.read_by(what, script, args).await?;
         let reply = Reply { what, words };
         if reply.verdict() == "fenced"
             && let Some(calls) = self.calls.get()
@@ -179,6 +177,18 @@ impl Store {
             calls.fenced(what);
         }
         Ok(reply)
+    }
+
+    /// Runs a script whose reply is not a list of words.
+    pub(crate) async fn read_by<T: FromRedisValue, A: ToRedisArgs>(
+        &self,
+        what: &'static str,
+        script: &Script,
+        args: A,
+    ) -> Result<T, Error> {
+        let mut invocation = script.prepare_invoke();
+        invocation.arg(args);
+        self.retried(what, Request::Script(&invocation)).await
     }
 
     /// Runs one reading or idempotent command, repeated while Redis is away.

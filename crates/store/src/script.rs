@@ -160,6 +160,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    AGENTS = "agents.lua";
     AGENT_STATUS = "agent_status.lua";
     BEAT = "beat.lua";
     BURY = "bury.lua";

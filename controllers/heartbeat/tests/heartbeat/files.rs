@@ -201,3 +201,36 @@ async fn line_of_a_megabyte_should_be_refused_and_kept_short() {
         File::open(world.path("heartbeat/a.ack.md")).unwrap().metadata().unwrap().len() < 3_000
     );
 }
+
+#[tokio::test]
+async fn agent_with_nothing_new_should_cost_no_pass_until_something_changes() {
+    let world = World::new(&["task-001"]).await;
+    world.register(&agent("a"), 1).await;
+    world.register(&agent("b"), 2).await;
+    let running = world.start(LONG_TTL).await;
+    world.sh("echo PAUSE > heartbeat/a.md; cp heartbeat/a.md heartbeat/new.md");
+    world.wait_for("a", 1, 0).await;
+    // Another pass may still be on its way to find that nothing is left.
+    running.wait_for_looks(3).await;
+
+    let passes = running.stats.snapshot().passes;
+    running.wait_for_looks(5).await;
+    assert_eq!(running.stats.snapshot().passes, passes);
+
+    let ack = world.path("heartbeat/a.ack.md");
+    fs::remove_file(&ack).unwrap();
+    world.wait_for_text("heartbeat/a.ack.md", &["1 line applied"]).await;
+    running.wait_for_looks(3).await;
+    // Redis has lost what was consumed.
+    let port = world.redis.port();
+    world.sh(&format!("redis-cli -p {port} DEL agent:a:directives"));
+    world.wait_for("a", 1, 0).await;
+    running.wait_for_looks(3).await;
+    world.sh("echo RESUME >> heartbeat/a.md");
+    world.wait_for("a", 2, 0).await;
+    running.wait_for_looks(3).await;
+    // The text of before, under another name.
+    world.sh("cp heartbeat/a.md heartbeat/new.md");
+    world.declare(&[("a", "heartbeat/new.md")]);
+    world.wait_for("a", 4, 0).await;
+}
