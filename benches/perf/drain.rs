@@ -25,7 +25,7 @@ pub(crate) async fn measure(shape: &str) -> Report {
     report
 }
 
-fn tasks_of(shape: &str) -> usize {
+pub(crate) fn tasks_of(shape: &str) -> usize {
     if shape == "chain" { 1_000 } else { 10_000 }
 }
 
@@ -41,7 +41,6 @@ pub(crate) async fn rate_and_server(shape: &str, loops: usize) -> (f64, RedisSer
     };
     world.accept(plan(tasks, after)).await;
     let took = world.drained(tasks).await;
-    #[allow(clippy::cast_precision_loss, reason = "some thousands")]
     let rate = tasks as f64 / took.as_secs_f64();
     (rate, world.end().await)
 }

@@ -4,6 +4,7 @@
 //! shared.
 
 #![allow(
+    clippy::cast_precision_loss,
     clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,

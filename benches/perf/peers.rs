@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use testkit::RedisServer;
 
-use crate::drain;
+use crate::drain::{self, tasks_of};
 use crate::report::{Report, Wanted};
 
 const ROUNDS: usize = 5;
@@ -60,11 +60,15 @@ pub(crate) async fn measure() -> Report {
         let peers: Vec<&Peer> = PEERS.iter().filter(|peer| peer.shape == shape).collect();
         let mut ours = Vec::new();
         let mut theirs = vec![Vec::new(); peers.len()];
+        let (mut our_cpu, mut their_cpu) = (Vec::new(), theirs.clone());
         for _ in 0..ROUNDS {
             let (rate, server) = drain::rate_and_server(shape, loops).await;
             ours.push(rate);
-            for (peer, rates) in peers.iter().zip(&mut theirs) {
+            our_cpu.push(cpu_us(&server) / tasks_of(shape) as f64);
+            for ((peer, rates), cpu) in peers.iter().zip(&mut theirs).zip(&mut their_cpu) {
+                let before = cpu_us(&server);
                 rates.push(peer.rate(&server));
+                cpu.push((cpu_us(&server) - before) / peer.tasks as f64);
             }
         }
         report.add(format!("{shape}: orch, {loops} agents"), "tasks/s", &ours);
@@ -79,8 +83,24 @@ pub(crate) async fn measure() -> Report {
             let wanted = Wanted::AtLeast(if shape == "chain" { 2.5 } else { 2.0 });
             report.want(name, "x", &ratios, wanted);
         }
+        report.add(format!("{shape}: orch"), "us of Redis per task, all in", &our_cpu);
+        for (peer, cpu) in peers.iter().zip(&their_cpu) {
+            let name = format!("{shape}: {}, {} at once", peer.name, peer.concurrency);
+            report.add(name, "us of Redis per task, all in", cpu);
+        }
     }
     report
+}
+
+/// The processor time that Redis took since it was started, in microseconds.
+fn cpu_us(server: &RedisServer) -> f64 {
+    let info: String =
+        redis::cmd("INFO").arg("cpu").query(&mut server.connection()).expect("a reply");
+    let of = |name: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|text| text.trim().parse::<f64>().ok()).expect("seconds")
+    };
+    (of("used_cpu_user:") + of("used_cpu_sys:")) * 1e6
 }
 
 impl Peer {
