@@ -142,10 +142,12 @@ fn names(text: &str) -> Vec<&str> {
     names.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()
 }
 
-/// The words of a Lua text, without those of whole lines of comment.
+/// The words of a Lua text, without those of whole lines of comment and of texts.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("--"));
-    code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'))
+    // None of the scripts has a quote in a text, or a text over several lines.
+    let code = code.flat_map(|line| line.split('\'').step_by(2));
+    code.flat_map(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_'))
 }
 
 /// Names a script's file once and makes it a static.

@@ -33,8 +33,10 @@ pub(crate) fn is_refusal(reply: &[u8]) -> bool {
     if reply.starts_with(b"-") {
         return false;
     }
-    let words = Reply::read(reply).texts();
-    let verdict = words.iter().find(|word| *word != BEATS);
+    let Reply::List(parts) = Reply::read(reply) else { return false };
+    // A reply of lists says what there is, not what came of it.
+    let words = parts.iter().filter(|part| matches!(part, Reply::Text(_))).map(Reply::text);
+    let verdict = words.into_iter().find(|word| word != BEATS);
     verdict.is_some_and(|word| REFUSALS.contains(&word.as_str()))
 }
 

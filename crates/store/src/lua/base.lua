@@ -24,28 +24,36 @@ local function clock(given)
   return tonumber(t[1]) * 1000000 + tonumber(t[2])
 end
 
--- The last time that was written out: a script writes the present several times.
+-- What was written out last, and its day: a script writes the present several times, and
+-- other times of the same day.
 local written = {}
 
 -- Microseconds as ISO 8601 in UTC; Redis' Lua has no os.date.
 local function iso(us)
   if written.us == us then return written.text end
-  local secs = math.floor(us / 1000000)
-  local z = math.floor(secs / 86400) + 719468
-  local era = math.floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
-    - math.floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
-  local mp = math.floor((5 * doy + 2) / 153)
-  local day = doy - math.floor((153 * mp + 2) / 5) + 1
-  local month = mp < 10 and mp + 3 or mp - 9
-  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  local micros = us % 1000000
+  local secs = (us - micros) / 1000000
   local rest = secs % 86400
-  local text = string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day,
-    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, us % 1000000)
-  written.us, written.text = us, text
-  return text
+  if written.midnight ~= secs - rest then
+    local z = (secs - rest) / 86400 + 719468
+    local doe = z % 146097
+    local era = (z - doe) / 146097
+    local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
+      - math.floor(doe / 146096)) / 365)
+    local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+    local mp = math.floor((5 * doy + 2) / 153)
+    local day = doy - math.floor((153 * mp + 2) / 5) + 1
+    local month = mp < 10 and mp + 3 or mp - 9
+    local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+    written.midnight = secs - rest
+    written.date = string.format('%04d-%02d-%02dT', year, month, day)
+  end
+  local s = rest % 60
+  local m = (rest - s) / 60 % 60
+  written.us = us
+  written.text = written.date
+    .. string.format('%02d:%02d:%02d.%06dZ', (rest - s - m * 60) / 3600, m, s, micros)
+  return written.text
 end
 
 local function emit(kind, ...)
@@ -61,11 +69,12 @@ local function leads(controller, epoch)
   return current == epoch and holder ~= '-'
 end
 
--- A hash's fields as a table with '' for what is absent.
+-- A hash's fields as a table with '' for what is absent. Where a step of a task reads them
+-- it writes the table out itself: one that grows field by field takes longer than Redis does.
 local function fields(key, ...)
   local values = call('HMGET', key, ...)
-  local record = {}
-  for i, name in ipairs({...}) do record[name] = values[i] or '' end
+  local record, names = {}, {...}
+  for i = 1, #names do record[names[i]] = values[i] or '' end
   return record
 end
 

@@ -11,8 +11,11 @@ local now = clock(ARGV[1])
 local ttl_ms = ARGV[9]
 -- What a completion needs of the task; where the plan changed it needs all.
 local function read(task)
-  return record_of(task, 'goal', 'status', 'owner', 'incarnation', 'epoch', 'attempt', 'role',
-    'generation', 'settled', 'stale', 'session')
+  local v = call('HMGET', 'task:' .. task, 'goal', 'status', 'owner', 'incarnation', 'epoch',
+    'attempt', 'role', 'generation', 'settled', 'stale', 'session')
+  return {id = task, goal = v[1] or '', status = v[2] or '', owner = v[3] or '',
+    incarnation = v[4] or '', epoch = v[5] or '', attempt = v[6] or '', role = v[7] or '',
+    generation = v[8] or '', settled = v[9] or '', stale = v[10] or '', session = v[11] or ''}
 end
 local t, state, r = held_task(agent, incarnation, id, epoch, read)
 if state ~= 'hold' then return and_next(state, agent, r, now, ttl_ms, ARGV[8]) end

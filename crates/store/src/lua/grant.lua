@@ -65,10 +65,15 @@ local function head(key)
     local first = call('ZRANGE', key, '0', '0', 'WITHSCORES')
     if not first[1] then return nil end
     -- All that a grant needs.
-    local t = record_of(first[1], 'goal', 'status', 'epoch', 'attempt', 'role', 'generation',
-      'session', 'reason', 'progress', 'not_before', 'stale')
-    if t.status == 'ready' then return t, tonumber(first[2]) end
-    call('ZREM', key, first[1])
+    local id = first[1]
+    local v = call('HMGET', 'task:' .. id, 'goal', 'status', 'epoch', 'attempt', 'role',
+      'generation', 'session', 'reason', 'progress', 'not_before', 'stale')
+    if v[2] == 'ready' then
+      return {id = id, goal = v[1] or '', status = v[2], epoch = v[3] or '', attempt = v[4] or '',
+        role = v[5] or '', generation = v[6] or '', session = v[7] or '', reason = v[8] or '',
+        progress = v[9] or '', not_before = v[10] or '', stale = v[11] or ''}, tonumber(first[2])
+    end
+    call('ZREM', key, id)
   end
   return nil
 end
@@ -169,12 +174,12 @@ end
 -- The tail of complete and fail: what came of it, then the next grant, if asked and not
 -- fenced. `r` is the agent's registration, as end_lease() left it.
 local function and_next(result, agent, r, now, ttl_ms, wants_next)
-  local reply, granted = {result}, false
+  local reply, granted = {}, false
   if wants_next == '1' and result ~= 'fenced' then
-    local next = claim_for(agent, r, now, ttl_ms, '')
-    granted = next[1] == 'granted'
-    for _, value in ipairs(next) do reply[#reply + 1] = value end
+    reply = claim_for(agent, r, now, ttl_ms, '')
+    granted = reply[1] == 'granted'
   end
+  table.insert(reply, 1, result)
   if r and r.has_ended and not granted then
     call('HDEL', 'agent:' .. agent .. ':registered', 'task', 'epoch')
   end

@@ -33,11 +33,14 @@ local counted = {}
 
 -- Counts `n` tasks more of a state, and of that state and role ('' is any).
 local function count(goal, state, role, n)
-  local of_goal = counted[goal] or {}
-  counted[goal] = of_goal
-  for _, field in ipairs({state, state .. ':' .. role}) do
-    of_goal[field] = (of_goal[field] or 0) + n
+  local of_goal = counted[goal]
+  if not of_goal then
+    of_goal = {ready = 0, running = 0, done = 0, blocked = 0}
+    counted[goal] = of_goal
   end
+  local field = state .. ':' .. role
+  of_goal[state] = (of_goal[state] or 0) + n
+  of_goal[field] = (of_goal[field] or 0) + n
 end
 
 local function write_counts()
@@ -294,8 +297,10 @@ local function hand_back(t, now, cause, reason, delay, r)
 end
 
 local function registration(agent)
-  return fields('agent:' .. agent .. ':registered', 'incarnation', 'goal', 'cap:role', 'task',
-    'epoch', 'provider')
+  local v = call('HMGET', 'agent:' .. agent .. ':registered', 'incarnation', 'goal', 'cap:role',
+    'task', 'epoch', 'provider')
+  return {incarnation = v[1] or '', goal = v[2] or '', ['cap:role'] = v[3] or '',
+    task = v[4] or '', epoch = v[5] or '', provider = v[6] or ''}
 end
 
 -- Snapshots an agent's memory, unless a person flushed it since. Returns whether.
@@ -338,7 +343,11 @@ local function lose_task_of(agent, now, reason)
 end
 
 local function unblock(id, now)
-  local t = task_of(id)
+  local v = call('HMGET', 'task:' .. id, 'goal', 'status', 'role', 'priority', 'seq',
+    'generation', 'not_before', 'llm', 'reason')
+  local t = {id = id, goal = v[1] or '', status = v[2] or '', role = v[3] or '',
+    priority = v[4] or '', seq = v[5] or '', generation = v[6] or '', not_before = v[7] or '',
+    llm = v[8] or '', reason = v[9] or ''}
   if t.status ~= 'blocked' then return end
   move(t, 'unblock')
   if t.reason ~= '' then call('HDEL', 'task:' .. id, 'reason') end
