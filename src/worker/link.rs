@@ -11,6 +11,7 @@ use store::task::Grant;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::settings::Agent;
 
@@ -77,13 +78,17 @@ struct Holding {
     lost: CancellationToken,
 }
 
+/// What goes on beside the agent's work. It ends when this is dropped: an agent within the
+/// process of others is not all of it.
+pub(super) type Beside = [AbortOnDropHandle<()>; 2];
+
 impl Link {
     pub(super) fn start(
         store: &Store,
         settings: &Arc<Agent>,
         incarnation: Incarnation,
         control: Control,
-    ) -> Result<Self, store::Error> {
+    ) -> Result<(Self, Beside), store::Error> {
         let state = State { leaving: None, holding: None, control, heard: Instant::now() };
         let link = Self(Arc::new(Shared {
             settings: Arc::clone(settings),
@@ -93,9 +98,9 @@ impl Link {
             beat_now: Notify::new(),
             stopped: CancellationToken::new(),
         }));
-        tokio::spawn(link.clone().listen(store.waiting()?));
-        tokio::spawn(link.clone().beat(store.clone()));
-        Ok(link)
+        let listening = tokio::spawn(link.clone().listen(store.waiting()?));
+        let beating = tokio::spawn(link.clone().beat(store.clone()));
+        Ok((link, [listening, beating].map(AbortOnDropHandle::new)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -36,6 +36,7 @@ use store::agent::{Beat, Incarnation, Registration};
 use store::task::{Claim, Grant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use self::attempt::{Attempt, Finished, Lack};
@@ -73,8 +74,8 @@ pub(crate) async fn work(settings: Agent) -> anyhow::Result<()> {
         return Ok(());
     };
     let memory = Memory::load(store.memory(name).await?.as_deref(), &control.flushes);
-    let link = Link::start(&store, &settings, incarnation, control)?;
-    tokio::spawn(signals.obey(link.clone()));
+    let (link, _beside) = Link::start(&store, &settings, incarnation, control)?;
+    let _obeying = AbortOnDropHandle::new(tokio::spawn(signals.obey(link.clone())));
     let mind = Mind::new(&store, &settings, incarnation, link.stopped())?;
     let begun = Begun::default();
     let mut worker =

@@ -31,3 +31,4 @@ mod standby;
 mod support;
 mod tracing;
 mod walkthrough;
+mod within;
