@@ -1,6 +1,7 @@
 //! Tasks that do nothing, as fast as agents take them: all ready, all in front of one, or
 //! one after the other.
 
+use model::Dag;
 use testkit::RedisServer;
 
 use crate::report::Report;
@@ -25,8 +26,18 @@ pub(crate) async fn measure(shape: &str) -> Report {
     report
 }
 
+/// How many tasks it has.
 pub(crate) fn tasks_of(shape: &str) -> usize {
     if shape == "chain" { 1_000 } else { 10_000 }
+}
+
+/// So many tasks in this shape.
+pub(crate) fn plan_of(shape: &str, tasks: usize) -> Dag {
+    plan(tasks, |n| match shape {
+        "chain" if n > 0 => vec![n - 1],
+        "fan" if n == tasks - 1 => (0..n).collect(),
+        _ => Vec::new(),
+    })
 }
 
 /// Tasks per second, and the Redis on which that was.
@@ -34,12 +45,7 @@ pub(crate) async fn rate_and_server(shape: &str, loops: usize) -> (f64, RedisSer
     let tasks = tasks_of(shape);
     let mut world = World::new().await;
     world.join(loops).await;
-    let after = |n: usize| match shape {
-        "chain" if n > 0 => vec![n - 1],
-        "fan" if n == tasks - 1 => (0..n).collect(),
-        _ => Vec::new(),
-    };
-    world.accept(plan(tasks, after)).await;
+    world.accept(plan_of(shape, tasks)).await;
     let took = world.drained(tasks).await;
     let rate = tasks as f64 / took.as_secs_f64();
     (rate, world.end().await)

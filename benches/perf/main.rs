@@ -11,11 +11,18 @@
     reason = "a measurement that cannot be made is told by its panic"
 )]
 
+mod accept;
+mod ceiling;
 mod chart;
+mod child;
 mod drain;
+mod fairness;
+mod layers;
+mod loops;
 mod passes;
 mod peers;
 mod report;
+mod scale;
 mod world;
 
 use tokio::runtime::{Builder, Runtime};
@@ -24,13 +31,19 @@ use tokio::task::LocalSet;
 use crate::report::Report;
 
 /// What can be measured, by the word that asks for it.
-const CASES: [&str; 5] = ["drain", "fan", "chain", "passes", PEERS];
+const CASES: [&str; 11] = [
+    "drain", "fan", "chain", "layers", "ceiling", "scale", "accept", "loops", "fairness", "passes",
+    PEERS,
+];
 /// The one that is not measured unless it is asked for: others have to be installed.
 const PEERS: &str = "peers";
 
 fn main() {
     // Cargo says that this is a benchmark.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    if let [child::WORD, case, args @ ..] = &*words.iter().map(String::as_str).collect::<Vec<_>>() {
+        return child::play(case, args);
+    }
     if let Some(word) = words.iter().find(|word| !CASES.contains(&word.as_str())) {
         eprintln!("`{word}` is none of {}", CASES.join(", "));
         std::process::exit(2);
@@ -47,6 +60,12 @@ fn main() {
 fn measure(case: &str) -> Report {
     match case {
         "passes" => threads().block_on(passes::measure()),
+        "layers" => locally(layers::measure()),
+        "ceiling" => locally(ceiling::measure()),
+        "scale" => locally(scale::measure()),
+        "accept" => locally(accept::measure()),
+        "loops" => locally(loops::measure()),
+        "fairness" => locally(fairness::measure()),
         PEERS => locally(peers::measure()),
         shape => locally(drain::measure(shape)),
     }
@@ -57,7 +76,7 @@ fn threads() -> Runtime {
 }
 
 /// Agents run on one thread, as each does in its process.
-fn locally(work: impl Future<Output = Report>) -> Report {
+fn locally<T>(work: impl Future<Output = T>) -> T {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, work)
 }
