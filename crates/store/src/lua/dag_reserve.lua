@@ -6,15 +6,22 @@
 if not leads(ARGV[1], ARGV[2]) then return {'fenced'} end
 local goal = ARGV[3]
 local function owner_of(id) return call('HGET', 'task:' .. id, 'goal') end
-local reply = {'reserved'}
+local reply, new = {'reserved'}, {}
 for i = 4, #ARGV do
-  local id, scoped = ARGV[i], goal .. '.' .. ARGV[i]
-  local short, long = owner_of(id), owner_of(scoped)
-  -- One that is stored long stays so, also when the short form has become free:
-  -- otherwise it would be another task, and run again.
-  if short ~= goal and (short or long == goal) then id, short = scoped, long end
-  if short and short ~= goal then return {'taken', ARGV[i]} end
+  local id, owner = ARGV[i], owner_of(ARGV[i])
+  if owner ~= goal then
+    -- One that is stored long stays so, also when the short form has become free:
+    -- otherwise it would be another task, and run again.
+    local scoped = goal .. '.' .. id
+    local long = owner_of(scoped)
+    if owner or long == goal then id, owner = scoped, long end
+  end
+  if not owner then
+    new[#new + 1] = id
+  elseif owner ~= goal then
+    return {'taken', ARGV[i]}
+  end
   reply[#reply + 1] = id
 end
-for i = 2, #reply do call('HSET', 'task:' .. reply[i], 'goal', goal) end
+for _, id in ipairs(new) do call('HSET', 'task:' .. id, 'goal', goal) end
 return reply

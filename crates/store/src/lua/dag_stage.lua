@@ -24,7 +24,7 @@ if ARGV[6] == '1' then
 elseif call('GET', stage .. 'token') ~= token then
   return {'stale'}
 end
-local floor = epoch_floor()
+local epoch = int(epoch_floor())
 -- A task that a detour put into the plan since it was read is not fresh: its record is
 -- not to be written over. dag_accept.lua would refuse this plan as well.
 if call('HEXISTS', 'goal:' .. goal, 'inserted') == 1 then
@@ -34,25 +34,26 @@ if call('HEXISTS', 'goal:' .. goal, 'inserted') == 1 then
     end
   end
 end
--- Fields and values, or scores and members, by key: written in one call each.
+-- Fields and values, or scores and members, by key: written in one call each. Numbers
+-- are texts here: Redis would write each out anew.
 local structure, queues, roles = {nodes = {}, deps = {}, dependents = {}}, {}, {}
-local function add(list, ...)
-  for _, value in ipairs({...}) do list[#list + 1] = value end
+local function add(list, name, value)
+  local n = #list
+  list[n + 1], list[n + 2] = name, value
 end
 for i = 7, #ARGV, 11 do
-  local id, role, waiting = ARGV[i], ARGV[i + 5], tonumber(ARGV[i + 9])
+  local id, role, waiting = ARGV[i], ARGV[i + 5], ARGV[i + 9]
   add(structure.nodes, id, ARGV[i + 1])
   if ARGV[i + 2] ~= '[]' then add(structure.deps, id, ARGV[i + 2]) end
   if ARGV[i + 3] ~= '[]' then add(structure.dependents, id, ARGV[i + 3]) end
   -- '' is any role; the set holds it as '' too.
   roles[role] = true
   if ARGV[i + 4] == '1' then
-    local status = waiting == 0 and 'ready' or 'blocked'
-    call('HSET', 'task:' .. id, 'goal', goal, 'status', status, 'role', role,
-      'priority', ARGV[i + 6], 'seq', ARGV[i + 7], 'max_attempts', ARGV[i + 8],
-      'waiting', waiting, 'generation', generation, 'attempt', 0, 'failures', 0, 'losses', 0,
-      'llm', ARGV[i + 10], 'epoch', int(floor))
-    if waiting == 0 then
+    call('HSET', 'task:' .. id, 'goal', goal, 'status', waiting == '0' and 'ready' or 'blocked',
+      'role', role, 'priority', ARGV[i + 6], 'seq', ARGV[i + 7], 'max_attempts', ARGV[i + 8],
+      'waiting', waiting, 'generation', generation, 'attempt', '0', 'failures', '0',
+      'losses', '0', 'llm', ARGV[i + 10], 'epoch', epoch)
+    if waiting == '0' then
       local t = {priority = ARGV[i + 6], seq = ARGV[i + 7]}
       queues[role] = queues[role] or {}
       add(queues[role], score(t), id)
