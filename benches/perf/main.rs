@@ -17,6 +17,7 @@ mod chart;
 mod child;
 mod drain;
 mod fairness;
+mod fleet;
 mod layers;
 mod loops;
 mod passes;
@@ -31,8 +32,23 @@ use tokio::task::LocalSet;
 use crate::report::Report;
 
 /// What can be measured, by the word that asks for it.
-const CASES: [&str; 11] = [
-    "drain", "fan", "chain", "layers", "ceiling", "scale", "accept", "loops", "fairness", "passes",
+const CASES: [&str; 17] = [
+    "drain",
+    "fan",
+    "chain",
+    "layers",
+    "ceiling",
+    "scale",
+    "accept",
+    "fairness",
+    "passes",
+    "processes",
+    "recover",
+    "directive",
+    "edit",
+    "spawn",
+    "idle",
+    "loops",
     PEERS,
 ];
 /// The one that is not measured unless it is asked for: others have to be installed.
@@ -66,6 +82,12 @@ fn measure(case: &str) -> Report {
         "accept" => locally(accept::measure()),
         "loops" => locally(loops::measure()),
         "fairness" => locally(fairness::measure()),
+        "processes" => locally(fleet::processes::measure()),
+        "recover" => locally(fleet::recover::measure()),
+        "directive" => locally(fleet::directive::measure()),
+        "edit" => locally(fleet::edit::measure()),
+        "spawn" => locally(fleet::spawn::measure()),
+        "idle" => locally(fleet::idle::measure()),
         PEERS => locally(peers::measure()),
         shape => locally(drain::measure(shape)),
     }

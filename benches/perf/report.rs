@@ -197,7 +197,7 @@ fn table() -> String {
 }
 
 /// The value below which this share of the values lies; of one half, the middle one.
-pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
+fn quantile(values: &[f64], share: f64) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     #[allow(
@@ -208,11 +208,6 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     )]
     let index = ((values.len() - 1) as f64 * share).ceil() as usize;
     values[index]
-}
-
-/// The middle one of some values.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    quantile(values, 0.5)
 }
 
 /// Three digits that matter, and all before the point.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::lease::Epoch;
 use model::{Dag, GoalId, TaskId, TaskSpec};
-use store::event::Event;
+use store::event::{Event, Position};
 use store::lead::{Answer, Candidate, Controller};
 use store::{Lead, Options, Store};
 use testkit::RedisServer;
@@ -158,22 +158,36 @@ impl World {
         }
     }
 
-    /// Waits until so many tasks are done; from the first grant to the last completion.
+    /// [`drained`] of its goal.
     pub(crate) async fn drained(&self, tasks: usize) -> Duration {
-        self.until_done(tasks).await;
-        let events = self.events(tasks).await;
-        let at = |kind: &str, pick: fn(u64, u64) -> u64| {
-            let all = events.iter().filter(|event| event.kind == kind).map(Event::millis);
-            all.reduce(pick).unwrap()
-        };
-        let (first, last) = (at("task-claim", u64::min), at("task-complete", u64::max));
-        Duration::from_millis(last - first)
+        drained(&self.store, &self.goal(), &Position("0".to_owned()), tasks).await
     }
 
     /// Those of the last so many tasks, oldest first.
     pub(crate) async fn events(&self, tasks: usize) -> Vec<Event> {
         self.store.last_events(3 * tasks + 1_000).await.unwrap()
     }
+}
+
+/// Waits until so many tasks are done; from the first grant after `before` to the last
+/// completion.
+pub(crate) async fn drained(
+    store: &Store,
+    goal: &GoalId,
+    before: &Position,
+    tasks: usize,
+) -> Duration {
+    while store.figures(goal).await.unwrap().counts.done != tasks as u64 {
+        tokio::time::sleep(LOOK).await;
+    }
+    let mut events = store.last_events(3 * tasks + 1_000).await.unwrap();
+    events.retain(|event| event.place() > before.place());
+    let at = |kind: &str, pick: fn(u64, u64) -> u64| {
+        let all = events.iter().filter(|event| event.kind == kind).map(Event::millis);
+        all.reduce(pick).unwrap()
+    };
+    let (first, last) = (at("task-claim", u64::min), at("task-complete", u64::max));
+    Duration::from_millis(last - first)
 }
 
 /// The lead of all controllers.

@@ -2,8 +2,8 @@
 //! can break breaks, by a seed. After each fault everything must be as it was within
 //! the bound L1; at the end nothing may be lost, done twice or left behind.
 //!
-//! `make chaos`, `make chaos-short`, `make soak` and `make chaos-figures` run it. It wants the
-//! machine for itself and is ignored among the other tests for that.
+//! `make chaos`, `make chaos-short` and `make soak` run it. It wants the machine for
+//! itself and is ignored among the other tests for that.
 
 #![allow(
     clippy::expect_used,
@@ -15,7 +15,6 @@
 mod converge;
 mod deck;
 mod effects;
-mod figures;
 mod files;
 mod kind;
 mod plan;
@@ -36,10 +35,4 @@ use crate::settings::Settings;
 #[ignore = "takes a minute and a half, alone: make chaos-short"]
 async fn fleet_should_mend_itself_whatever_breaks() {
     run::run(Settings::from_env()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures, alone: make chaos-figures"]
-async fn recovery_should_be_measured() {
-    figures::measure().await;
 }

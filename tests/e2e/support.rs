@@ -27,6 +27,7 @@ pub(crate) const ORCH: &str = env!("CARGO_BIN_EXE_orch");
 pub(crate) struct Builder {
     instructions: String,
     lease_ttl: &'static str,
+    log_level: &'static str,
     orchestrator_args: Vec<String>,
     env: Vec<(String, String)>,
     redis_env: Vec<String>,
@@ -50,6 +51,7 @@ pub(crate) fn fleet(instructions: impl Into<String>) -> Builder {
     Builder {
         instructions: instructions.into(),
         lease_ttl: "3",
+        log_level: "DEBUG",
         orchestrator_args: Vec::new(),
         env: Vec::new(),
         redis_env: Vec::new(),
@@ -85,6 +87,12 @@ impl Builder {
     /// How long a lease lives, in seconds, as on the command line.
     pub(crate) fn lease_ttl(mut self, seconds: &'static str) -> Self {
         self.lease_ttl = seconds;
+        self
+    }
+
+    /// Of what the orchestrator tells in its log.
+    pub(crate) fn log_level(mut self, level: &'static str) -> Self {
+        self.log_level = level;
         self
     }
 
@@ -193,7 +201,7 @@ impl Builder {
             "--instructions",
             "./INSTRUCTIONS.md",
             "--log-level",
-            "DEBUG",
+            self.log_level,
             "--lease-ttl",
             self.lease_ttl,
             "--grace",
