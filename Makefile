@@ -9,7 +9,7 @@ TEST_TOOLS = ORCH_TEST_SYSG="$$(command -v sysg)" \
 	ORCH_TEST_CLAUDE="$(CURDIR)/.tools/llm/bin/claude" ORCH_TEST_CODEX="$(CURDIR)/.tools/llm/bin/codex"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llm-clis peers prometheus build demo up down test test-live model chaos chaos-short chaos-figures soak jaeger test-jaeger bench bench-peers bench-traces lint fmt docs ci clean-state fuzz sim planted
+.PHONY: help setup llm-clis peers prometheus build demo up down test test-live model chaos chaos-short soak jaeger test-jaeger bench bench-peers bench-traces lint fmt docs ci clean-state fuzz sim planted
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -78,10 +78,6 @@ chaos-short: CHAOS_SEED = 1
 chaos-short: setup ## the same for a minute, as CI does
 	$(CHAOS) $(CHAOS_RUN)
 
-chaos-figures: CHAOS_SEED = 1
-chaos-figures: setup ## measure how long recovery takes, on a machine that does nothing else
-	$(CHAOS) --release --test chaos recovery_should -- --ignored --nocapture
-
 soak: CHAOS_SEED = $(shell date +%s)
 soak: setup ## one plan after the other under faults, for hours: make soak HOURS=8
 	ORCH_CHAOS_HOURS=$(or $(HOURS),1) ORCH_CHAOS_SECONDS=600 ORCH_CHAOS_TASKS=2000 $(CHAOS) --release $(CHAOS_RUN)
@@ -93,8 +89,8 @@ bench-traces: setup ## measure what traces cost, on a machine that does nothing 
 	TMPDIR=$(BENCH_TMP) $(TEST_TOOLS) $(CARGO) test --locked --release --test bench -- --ignored --nocapture
 	$(CARGO) bench --locked --bench perf -- passes
 
-bench: setup ## measure how fast tasks go through, on a machine that does nothing else
-	TMPDIR=$(BENCH_TMP) $(CARGO) bench --locked --bench perf -- $(CASES)
+bench: setup ## measure tasks, fleets and recovery, on a machine that does nothing else
+	TMPDIR=$(BENCH_TMP) $(TEST_TOOLS) $(CARGO) bench --locked --bench perf -- $(CASES)
 
 bench-peers: setup peers ## the same tasks by BullMQ, Celery and porki, in turn with ours on the same Redis
 	TMPDIR=$(BENCH_TMP) $(CARGO) bench --locked --bench perf -- peers

@@ -23,9 +23,11 @@ use self::support::{Builder, DEADLINE, Fleet, fleet, goal, task};
 /// What was begun is over when nothing happened for so long.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// A fleet as people have it: the orchestrator tells what it does, and not why.
+/// A fleet as people have it: the orchestrator tells what it does, and not why; each write
+/// is in Redis' file before it is answered.
 fn usual(instructions: impl Into<String>) -> Builder {
-    fleet(instructions).log_level("INFO").lease_ttl("30")
+    let fleet = fleet(instructions).log_level("INFO").lease_ttl("30");
+    fleet.redis_args(&["--appendfsync", "always"])
 }
 
 /// `count` agents' names.

@@ -124,10 +124,7 @@ async fn without_orchestrator(fleet: &Fleet, agent: &str) -> (Duration, Duration
 /// Agents that always have something to claim, and a Redis that is killed.
 async fn busy(whole: &mut Figure, own: &mut Figure) {
     let tasks: String = (1..=3_000).map(|n| task(&format!("t{n}: Short"), "sleep 0.1")).collect();
-    let fleet = usual(agents(&names(8)) + &goal(&tasks))
-        .redis_args(&["--appendfsync", "always"])
-        .start()
-        .await;
+    let fleet = usual(agents(&names(8)) + &goal(&tasks)).start().await;
     for _ in 0..REDIS_KILLS {
         let last = next_claim(&fleet, now()).await;
         assert!(!last.is_zero());
