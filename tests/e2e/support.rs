@@ -90,7 +90,8 @@ impl Builder {
         self
     }
 
-    /// Of what the orchestrator tells in its log.
+    /// How much the orchestrator tells in its log.
+    #[allow(dead_code, reason = "what is measured is not how it logs")]
     pub(crate) fn log_level(mut self, level: &'static str) -> Self {
         self.log_level = level;
         self

@@ -28,7 +28,7 @@ pub(crate) async fn measure() -> Report {
     let name = format!("{AGENTS} agents declared at once -> all registered");
     report.want(name, "s", &ours, Wanted::AtMost(3.0));
     report.add(format!("the floor: {AGENTS} x sleep by sysg, 10 a second"), "s", &sysg);
-    report.add("what is ours of it", "s", &over);
+    report.add("the difference of both", "s", &over);
     report
 }
 
