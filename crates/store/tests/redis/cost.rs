@@ -55,3 +55,15 @@ async fn steps_of_an_agent_should_take_so_many_commands_and_no_more() {
     let all = [&beat, &report, &last, &idle].map(sum);
     assert_eq!(all, [(1, 8), (1, 26), (1, 13), (1, 10)], "{beat:?} {report:?} {last:?} {idle:?}");
 }
+
+/// Regression: ids that the goal had already were looked for in their long form too, and
+/// reserved again.
+#[tokio::test]
+async fn plan_in_force_should_cost_one_look_for_each_of_its_ids() {
+    let world = World::new().await;
+    let tasks = || plan(&[("a", &[]), ("b", &[])]);
+    world.accept("g", tasks()).await;
+    let again = commands(&world, async { _ = world.accept("g", tasks()).await }).await;
+    // And one for who leads.
+    assert_eq!((again.get("hget"), again.get("hset")), (Some(&3), None), "{again:?}");
+}
