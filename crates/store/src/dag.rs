@@ -179,37 +179,62 @@ impl Store {
         rows: &[Row<'_>],
         fresh: &HashSet<&TaskId>,
     ) -> Result<(), Error> {
-        for (n, chunk) in rows.chunks(STAGE_CHUNK).enumerate() {
-            let mut args: Vec<String> = vec![
-                lead.controller().to_owned(),
-                lead.epoch().to_string(),
-                goal.to_string(),
-                staged.generation.to_string(),
-                staged.token.to_string(),
-                if n == 0 { "1" } else { "" }.to_owned(),
-            ];
-            for row in chunk {
-                let is_fresh = fresh.contains(&row.spec.id);
-                args.extend([
-                    row.spec.id.to_string(),
-                    row.json.clone(),
-                    row.deps.clone(),
-                    row.dependents.clone(),
-                    if is_fresh { "1" } else { "" }.to_owned(),
-                    row.role().to_owned(),
-                    row.spec.priority.to_string(),
-                    row.seq.to_string(),
-                    max_attempts(row.spec).to_string(),
-                    row.waiting.to_string(),
-                    needs_model(row.spec).to_owned(),
-                ]);
-            }
-            let reply = self.call("write a plan", &script::DAG_STAGE, args).await?.led()?;
-            if reply.verdict() != "staged" {
-                return Err(Error::PlanMoved { goal: goal.clone() });
-            }
+        let (first, rest) = rows.split_at(rows.len().min(STAGE_CHUNK));
+        self.stage_some(lead, goal, staged, first, fresh, true).await?;
+        // The others in any order. Two at a time: one is put together while Redis writes the
+        // other.
+        for two in rest.chunks(2 * STAGE_CHUNK) {
+            let (one, other) = two.split_at(two.len().min(STAGE_CHUNK));
+            let one = self.stage_some(lead, goal, staged, one, fresh, false);
+            let other = async {
+                if other.is_empty() {
+                    return Ok(());
+                }
+                self.stage_some(lead, goal, staged, other, fresh, false).await
+            };
+            tokio::try_join!(one, other)?;
         }
         Ok(())
+    }
+
+    async fn stage_some(
+        &self,
+        lead: &Lead,
+        goal: &GoalId,
+        staged: &Staged,
+        rows: &[Row<'_>],
+        fresh: &HashSet<&TaskId>,
+        is_first: bool,
+    ) -> Result<(), Error> {
+        let mut args: Vec<String> = vec![
+            lead.controller().to_owned(),
+            lead.epoch().to_string(),
+            goal.to_string(),
+            staged.generation.to_string(),
+            staged.token.to_string(),
+            if is_first { "1" } else { "" }.to_owned(),
+        ];
+        for row in rows {
+            let is_fresh = fresh.contains(&row.spec.id);
+            args.extend([
+                row.spec.id.to_string(),
+                row.json.clone(),
+                row.deps.clone(),
+                row.dependents.clone(),
+                if is_fresh { "1" } else { "" }.to_owned(),
+                row.role().to_owned(),
+                row.spec.priority.to_string(),
+                row.seq.to_string(),
+                max_attempts(row.spec).to_string(),
+                row.waiting.to_string(),
+                needs_model(row.spec).to_owned(),
+            ]);
+        }
+        let reply = self.call("write a plan", &script::DAG_STAGE, args).await?.led()?;
+        match reply.verdict() {
+            "staged" => Ok(()),
+            _ => Err(Error::PlanMoved { goal: goal.clone() }),
+        }
     }
 
     async fn switch(

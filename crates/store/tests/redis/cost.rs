@@ -49,11 +49,28 @@ async fn steps_of_an_agent_should_take_so_many_commands_and_no_more() {
     .await;
     let third = granted(world.claim(&worker).await);
     let last = commands(&world, async { _ = world.complete(&worker, &third).await }).await;
+    // What an idle agent does, each once per cadence, which is 5 s.
     let idle = commands(&world, async { _ = world.claim(&worker).await }).await;
+    let sign = commands(&world, async {
+        world.store.beat(&worker.name, worker.incarnation, TTL_MS, None, "").await.unwrap();
+    })
+    .await;
 
     // Besides one TIME, which the clock of a test stands in for.
-    let all = [&beat, &report, &last, &idle].map(sum);
-    assert_eq!(all, [(1, 8), (1, 26), (1, 13), (1, 10)], "{beat:?} {report:?} {last:?} {idle:?}");
+    let all = [&beat, &report, &last, &idle, &sign].map(sum);
+    let expected = [(1, 8), (1, 26), (1, 13), (1, 10), (1, 4)];
+    assert_eq!(all, expected, "{beat:?} {report:?} {last:?} {idle:?} {sign:?}");
+}
+
+#[tokio::test]
+async fn reading_all_agents_should_be_one_call_for_a_hundred() {
+    let world = World::new().await;
+    for n in 0..101 {
+        world.join(&format!("w{n}_agent"), "w", "g").await;
+    }
+    assert_eq!(world.store.agents().await.unwrap().len(), 101);
+    let ran = commands(&world, async { _ = world.store.agents().await.unwrap() }).await;
+    assert_eq!((ran["evalsha"], ran["smembers"], ran["hgetall"]), (2, 1, 303), "{ran:?}");
 }
 
 /// Regression: ids that the goal had already were looked for in their long form too, and
