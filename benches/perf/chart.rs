@@ -8,6 +8,8 @@ const WIDTH: f64 = 860.0;
 /// Where names end and bars begin, and how long a bar may be.
 const LEFT: f64 = 380.0;
 const LONGEST: f64 = 340.0;
+/// How wide a number is.
+const LABEL: f64 = 44.0;
 const ROW: f64 = 24.0;
 const HEAD: f64 = 34.0;
 /// The longest and the shortest bar of a group that is drawn in proportion differ by so
@@ -63,6 +65,10 @@ fn row(body: &mut String, figure: &Figure, scale: &Scale, y: f64) {
         LEFT + scale.length(figure.greatest),
     );
     let (middle, base) = (y + 7.0, y + 12.0);
+    let mark = figure.wanted.map(|wanted| LEFT + scale.length(wanted.value()));
+    let label = end.max(high) + 6.0;
+    let label =
+        mark.filter(|x| (label - 4.0..label + LABEL).contains(x)).map_or(label, |x| x + 6.0);
     let _ = writeln!(
         body,
         "<text x=\"{:.0}\" y=\"{base:.0}\" text-anchor=\"end\" fill=\"#1f2328\">{}</text>\n\
@@ -72,11 +78,10 @@ fn row(body: &mut String, figure: &Figure, scale: &Scale, y: f64) {
         LEFT - 10.0,
         escaped(&figure.name),
         end - LEFT,
-        end.max(high) + 6.0,
+        label,
         number(figure.value)
     );
-    if let Some(wanted) = figure.wanted {
-        let x = LEFT + scale.length(wanted.value());
+    if let Some(x) = mark {
         let (top, bottom) = (y - 3.0, y + 17.0);
         let _ = writeln!(
             body,

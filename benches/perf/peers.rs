@@ -8,7 +8,7 @@ use serde_json::Value;
 use testkit::RedisServer;
 
 use crate::drain::{self, tasks_of};
-use crate::report::{Report, Wanted};
+use crate::report::{RATE, Report, Wanted};
 
 const ROUNDS: usize = 5;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -71,10 +71,10 @@ pub(crate) async fn measure() -> Report {
                 cpu.push((cpu_us(&server) - before) / peer.tasks as f64);
             }
         }
-        report.add(format!("{shape}: orch, {loops} agents"), "tasks/s", &ours);
+        report.add(format!("{shape}: orch, {loops} agents"), RATE, &ours);
         for (peer, rates) in peers.iter().zip(&theirs) {
             let name = format!("{shape}: {}, {} at once", peer.name, peer.concurrency);
-            report.add(name, "tasks/s", rates);
+            report.add(name, RATE, rates);
         }
         for (peer, rates) in peers.iter().zip(&theirs) {
             let ratios: Vec<f64> = ours.iter().zip(rates).map(|(us, them)| us / them).collect();

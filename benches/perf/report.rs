@@ -1,6 +1,7 @@
 //! What was measured: printed, and kept as JSON, as a chart and as a table in
 //! `docs/performance`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,9 +12,13 @@ use serde::{Deserialize, Serialize};
 use crate::chart;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance");
-/// Around the table in the folder's README.
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+/// Around the tables in the folder's README and in ours.
 const BEGIN: &str = "<!-- figures: written by make bench -->\n";
 const END: &str = "<!-- end of figures -->";
+
+/// The unit of rates.
+pub(crate) const RATE: &str = "tasks/s";
 
 /// What a figure is wanted to be.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -140,11 +145,43 @@ impl Report {
                 number(figure.greatest)
             );
         }
-        let file = |ending: &str| Path::new(FOLDER).join(format!("{}.{ending}", self.case));
         let json = serde_json::to_string_pretty(self).expect("a report is JSON") + "\n";
-        fs::write(file("json"), json).expect("docs/performance can be written");
-        fs::write(file("svg"), chart::svg(self)).expect("docs/performance can be written");
-        write_table();
+        fs::write(file(&self.case, "json"), json).expect("docs/performance can be written");
+        write_between(&Path::new(FOLDER).join("README.md"), &table());
+        if self.case == crate::PEERS {
+            write_between(Path::new(README), &self.beside_each_other());
+        }
+    }
+}
+
+impl Report {
+    /// The best rate of each program with each shape of plan, of figures whose names are
+    /// `<shape>: <program>, ..`.
+    fn beside_each_other(&self) -> String {
+        let mut best: BTreeMap<(&str, &str), f64> = BTreeMap::new();
+        let (mut shapes, mut programs) = (Vec::new(), Vec::new());
+        for figure in self.figures.iter().filter(|figure| figure.unit == RATE) {
+            let Some((shape, rest)) = figure.name.split_once(": ") else { continue };
+            let program = rest.split(',').next().unwrap_or(rest);
+            let rate = best.entry((program, shape)).or_default();
+            *rate = rate.max(figure.value);
+            for (name, names) in [(shape, &mut shapes), (program, &mut programs)] {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        let mut text = format!("\n| {RATE} | {} |\n|", shapes.join(" | "));
+        text.push_str(&" --- |".repeat(shapes.len() + 1));
+        for program in programs {
+            let _ = write!(text, "\n| {program} |");
+            for shape in &shapes {
+                let rate = best.get(&(program, shape)).copied();
+                let _ = write!(text, " {} |", rate.map_or_else(String::new, number));
+            }
+        }
+        text.push_str("\n\n");
+        text
     }
 }
 
@@ -156,21 +193,24 @@ impl Figure {
     }
 }
 
-/// Writes the table anew, from all reports that are there.
-fn write_table() {
-    let readme = Path::new(FOLDER).join("README.md");
-    let text = fs::read_to_string(&readme).expect("docs/performance/README.md");
+fn write_between(file: &Path, table: &str) {
+    let text = fs::read_to_string(file).expect("a page that has figures");
     let (head, rest) = text.split_once(BEGIN).expect("where the figures begin");
     let (_, tail) = rest.split_once(END).expect("where the figures end");
-    fs::write(&readme, format!("{head}{BEGIN}{}{END}{tail}", table())).expect("it can be written");
+    fs::write(file, format!("{head}{BEGIN}{table}{END}{tail}")).expect("it can be written");
 }
 
+fn file(case: &str, ending: &str) -> PathBuf {
+    Path::new(FOLDER).join(format!("{case}.{ending}"))
+}
+
+/// All reports that are there, and their charts beside them.
 fn table() -> String {
     let mut text = String::new();
     for case in crate::CASES {
-        let path: PathBuf = Path::new(FOLDER).join(format!("{case}.json"));
-        let Ok(json) = fs::read(path) else { continue };
+        let Ok(json) = fs::read(file(case, "json")) else { continue };
         let report: Report = serde_json::from_slice(&json).expect("a report that we wrote");
+        fs::write(file(case, "svg"), chart::svg(&report)).expect("docs/performance can be written");
         let Report { command, date, machine, figures, .. } = report;
         let _ = write!(
             text,

@@ -151,6 +151,7 @@ mod tests {
             heartbeat: None,
             status: Status { phase, ..Status::default() },
             paused: false,
+            consumed_version: String::new(),
         }
     }
 

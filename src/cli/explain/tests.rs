@@ -107,7 +107,14 @@ pub(super) fn worker(name: &str, phase: Phase, on: Option<&str>) -> Worker {
         task: on.map(|task| (id(task), Epoch(1))),
     });
     let status = AgentStatus { phase: Some(phase), ..AgentStatus::default() };
-    let agent = Agent { name, registered, heartbeat: None, status, paused: false };
+    let agent = Agent {
+        name,
+        registered,
+        heartbeat: None,
+        status,
+        paused: false,
+        consumed_version: String::new(),
+    };
     Worker {
         agent,
         goal: Some(goal),

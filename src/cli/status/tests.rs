@@ -122,6 +122,7 @@ fn agent(name: &str, phase: Option<Phase>, pid: Option<u32>, task: Option<&str>)
         heartbeat: None,
         status: AgentStatus { phase, ..AgentStatus::default() },
         paused: false,
+        consumed_version: String::new(),
     }
 }
 
