@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use reconcile::{
@@ -112,11 +112,21 @@ pub(crate) fn settings() -> Settings {
     Settings { workers: 1, resync: Duration::from_secs(1_000_000), ..Settings::default() }
 }
 
+/// From the first test on. Else a thread that meets a span while another begins to capture
+/// could note, for good and for all threads, that nobody wants this span.
+pub(crate) fn somebody_listens() {
+    static LISTENER: Once = Once::new();
+    LISTENER.call_once(|| {
+        tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap();
+    });
+}
+
 pub(crate) fn bench(
     settings: Settings,
     keys: impl Fn(usize) -> Doing<Vec<Key>> + Send + Sync + 'static,
     pass: impl Fn(Key, usize) -> Doing<Outcome> + Send + Sync + 'static,
 ) -> Bench {
+    somebody_listens();
     let seen = Arc::new(Mutex::new(Seen::default()));
     let scripted = Scripted { pass: Box::new(pass), keys: Box::new(keys), seen: Arc::clone(&seen) };
     let (controller, waker, stats) = controller(scripted, settings);

@@ -4,7 +4,7 @@ use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::bench::{Doing, bench, fault, none, settings, takes};
+use crate::bench::{Doing, bench, fault, none, settings, somebody_listens, takes};
 use reconcile::{Outcome, Settings};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
@@ -68,6 +68,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
 
 impl Capture {
     fn install() -> (Self, DefaultGuard) {
+        somebody_listens();
         let capture = Self::default();
         let subscriber = tracing_subscriber::registry().with(capture.clone());
         (capture, tracing::subscriber::set_default(subscriber))
