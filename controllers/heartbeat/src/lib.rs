@@ -171,13 +171,13 @@ impl reconcile::Reconciler for Reconciler {
         let agents = self.store.agents().await?;
         let answered = Instant::now();
         let mut keys: BTreeSet<AgentName> = self.declared.borrow().agents.keys().cloned().collect();
-        let is_listed = |agent: &&store::agent::Agent| {
+        let is_listed = |agent: &store::agent::Agent| {
             let recorded = Liveness::recorded(agent);
             keys.contains(&agent.name)
                 || agent.registered.is_some()
                 || recorded.is_some_and(|is| is != Liveness::Gone)
         };
-        let agents: Vec<store::agent::Agent> = agents.iter().filter(is_listed).cloned().collect();
+        let agents: Vec<store::agent::Agent> = agents.into_iter().filter(is_listed).collect();
         keys.extend(agents.iter().map(|agent| agent.name.clone()));
         {
             let mut memory = self.memory();
