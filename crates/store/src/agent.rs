@@ -73,7 +73,7 @@ pub struct Registered {
     pub spec_hash: String,
     /// Which provider of models it asks; '' for one of an older version.
     pub provider: String,
-    /// How often it gave a sign of life.
+    /// Another number with each sign of life, and a higher one: no value comes twice.
     pub beat: u64,
     /// What it runs now, under which grant.
     pub task: Option<(TaskId, Epoch)>,

@@ -69,6 +69,13 @@ local function leads(controller, epoch)
   return current == epoch and holder ~= '-'
 end
 
+-- The beat after `last`. Whoever watches compares it with the one seen before, so none may
+-- come twice: one that only counted up from a Redis restored from an older file would come
+-- to what was seen already, and look as if it had stood still.
+local function next_beat(last, now)
+  return int(math.max((tonumber(last) or 0) + 1, now))
+end
+
 -- A hash's fields as a table with '' for what is absent. Where a step of a task reads them
 -- it writes the table out itself: one that grows field by field takes longer than Redis does.
 local function fields(key, ...)

@@ -7,10 +7,12 @@
 --      | fenced  a newer incarnation exists, or none: exit
 local agent, ttl_ms, id = ARGV[2], ARGV[4], ARGV[5]
 local now = clock(ARGV[1])
-local r = registration(agent)
+local registered = 'agent:' .. agent .. ':registered'
+local r = fields(registered, 'incarnation', 'task', 'epoch', 'beat')
 if r.incarnation ~= ARGV[3] then return {'fenced'} end
 call('SET', 'agent:' .. agent .. ':heartbeat', iso(now), 'PX', ttl_ms)
-local beat = call('HINCRBY', 'agent:' .. agent .. ':registered', 'beat', 1)
+local beat = next_beat(r.beat, now)
+call('HSET', registered, 'beat', beat)
 local lease = ''
 if id ~= '' then
   local t = record_of(id, 'status', 'owner', 'incarnation', 'epoch', 'settled')

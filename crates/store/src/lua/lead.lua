@@ -27,9 +27,9 @@ end
 local epoch = int(mine and highest or math.max(highest + 1, now))
 for i = 6, #ARGV, 2 do
   local entry = call('HGET', key, ARGV[i])
-  local beat = entry and mine and tonumber(string.match(entry, '^%d+ (%d+)')) or 0
+  local beat = entry and mine and string.match(entry, '^%d+ (%d+)')
   call('HSET', key, ARGV[i], table.concat(
-    {epoch, int(beat + 1), holder, ARGV[3], ARGV[4], ARGV[5]}, ' '))
+    {epoch, next_beat(beat, now), holder, ARGV[3], ARGV[4], ARGV[5]}, ' '))
   if not mine then emit('leader', 'controller', ARGV[i], 'epoch', epoch, 'holder', holder) end
 end
 return {'held', epoch}

@@ -112,6 +112,30 @@ async fn beat_should_renew_the_lease_and_bring_control_back() {
     world.assert_sound(&["g"]);
 }
 
+/// Regression: it counted on from the older value and came to one that a controller had seen,
+/// which took the agent for silent and killed it before its TTL was over.
+#[tokio::test]
+async fn beat_of_a_restored_redis_should_be_none_that_was_seen() {
+    let world = World::new().await;
+    world.accept("g", plan(&[("a", &[])])).await;
+    let worker = world.join("w", "any", "g").await;
+    let grant = world.start(&worker, "a").await;
+    let held = Some((&grant.task, grant.epoch));
+    let key = "agent:w:registered";
+    let older = world.field(key, "beat").unwrap();
+    let mut seen = Vec::new();
+    for seconds in [1, 2, 3] {
+        let store = world.later(seconds);
+        store.beat(&worker.name, worker.incarnation, TTL_MS, held, "").await.unwrap();
+        let lease = world.store.lease(&task("a")).await.unwrap().unwrap();
+        assert_eq!(world.field(key, "beat"), Some(lease.beat.to_string()));
+        assert!(!seen.contains(&lease), "{lease} after {seen:?}");
+        seen.push(lease);
+        world.raw::<()>(&["HSET", key, "beat", &older]);
+        world.raw::<()>(&["HSET", "leases", "a", &format!("{}:0", grant.epoch)]);
+    }
+}
+
 #[tokio::test]
 async fn beat_for_a_lease_that_is_not_held_should_say_so_and_renew_nothing() {
     let world = World::new().await;

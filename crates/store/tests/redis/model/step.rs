@@ -332,6 +332,7 @@ impl Reference {
     }
 
     fn beat(&mut self, n: usize) -> Answer {
+        let now = self.now;
         let worker = &self.workers[n];
         if self.agents[n].incarnation != Some(worker.incarnation) {
             self.forget(n);
@@ -340,7 +341,7 @@ impl Reference {
         let held = worker.held.clone();
         let lease = held.as_ref().map(|held| self.refusal(n, held).is_none());
         let agent = &mut self.agents[n];
-        agent.beat += 1;
+        agent.beat = (agent.beat + 1).max(now);
         let (beat, paused) = (agent.beat, agent.paused);
         let holds = agent.held.clone().map(|(task, epoch)| (task, Epoch(epoch)));
         match (lease, held) {
