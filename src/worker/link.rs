@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::TaskId;
 use model::lease::Epoch;
 use store::Store;
-use store::agent::{Beat, Control, Incarnation};
+use store::agent::{Beat, Control, Doing, Incarnation};
 use store::task::Grant;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -20,8 +20,8 @@ const INBOX_AGAIN: Duration = Duration::from_millis(200);
 /// Wait after a failed sign of life.
 const BEAT_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long one call waits for a token. What may have been missed is looked for anyway, once
-/// per cadence: more calls than one find nothing more.
+/// How long one call waits for a token. What may have been missed is looked for anyway, with
+/// each sign of life: more calls than one find nothing more.
 const INBOX_WAIT: Duration = Duration::from_secs(30);
 
 /// Why the agent ends.
@@ -67,6 +67,8 @@ struct Shared {
 struct State {
     leaving: Option<Leaving>,
     holding: Option<Holding>,
+    /// There is nothing to do until a wake.
+    waits: bool,
     control: Control,
     /// When Redis last answered.
     heard: Instant,
@@ -89,7 +91,8 @@ impl Link {
         incarnation: Incarnation,
         control: Control,
     ) -> Result<(Self, Beside), store::Error> {
-        let state = State { leaving: None, holding: None, control, heard: Instant::now() };
+        let state =
+            State { leaving: None, holding: None, waits: false, control, heard: Instant::now() };
         let link = Self(Arc::new(Shared {
             settings: Arc::clone(settings),
             incarnation,
@@ -158,6 +161,18 @@ impl Link {
         _ = timeout(limit, self.0.wake.notified()).await;
     }
 
+    /// Waits for work. Each sign of life asks whether a wake was missed, so only who wants to
+    /// look more often than that looks by itself.
+    pub(super) async fn wait_for_work(&self, cadence: Duration) {
+        self.state().waits = true;
+        if cadence < self.0.settings.common.heartbeat_interval {
+            self.wait_for_wake(cadence).await;
+        } else {
+            self.0.wake.notified().await;
+        }
+        self.state().waits = false;
+    }
+
     /// Passes tokens of the inbox on.
     async fn listen(self, mut waiting: store::Waiting) {
         let settings = &self.0.settings;
@@ -183,11 +198,18 @@ impl Link {
         let ttl = settings.common.lease_ttl;
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         loop {
-            let holds =
-                self.state().holding.as_ref().map(|holding| (holding.task.clone(), holding.epoch));
-            let deadline = self.state().heard + ttl;
-            let named = holds.as_ref().map(|(task, epoch)| (task, *epoch));
-            let sign = store.beat(&settings.name, self.0.incarnation, ttl_ms, named, "");
+            let (holds, waits, deadline) = {
+                let state = self.state();
+                let holds =
+                    state.holding.as_ref().map(|holding| (holding.task.clone(), holding.epoch));
+                (holds, state.waits, state.heard + ttl)
+            };
+            let doing = match &holds {
+                Some((task, epoch)) => Doing::Runs(task, *epoch),
+                None if waits => Doing::Waits,
+                None => Doing::Else,
+            };
+            let sign = store.beat(&settings.name, self.0.incarnation, ttl_ms, doing, "");
             // The deadline holds also while a call hangs.
             let pause = match timeout_at(deadline, sign).await {
                 Ok(Ok(answer)) => {
@@ -209,9 +231,11 @@ impl Link {
     }
 
     fn heard(&self, answer: Beat, named: Option<(TaskId, Epoch)>) {
-        let (lease, control, holds) = match answer {
+        let (should_claim, lease, control, holds) = match answer {
             Beat::Fenced => return self.leave(Leaving::Fenced),
-            Beat::Ok { lease, control, holds } => (lease, control, holds),
+            Beat::Ok { should_claim, lease, control, holds } => {
+                (should_claim, lease, control, holds)
+            }
         };
         let mut state = self.state();
         state.heard = Instant::now();
@@ -221,6 +245,9 @@ impl Link {
             tracing::info!(target: "runtime", %agent, "{word} by a directive");
         }
         state.control = control;
+        if should_claim && state.waits {
+            self.0.wake.notify_one();
+        }
         match (&state.holding, lease, named) {
             // About the task that is still being run, not about one before it.
             (Some(holding), Some(false), Some((_, epoch))) if holding.epoch == epoch => {

@@ -174,7 +174,7 @@ impl Worker {
                     next = self.run_task(*grant).await;
                 }
                 Claim::Granted(grant) => self.give_back(&grant).await,
-                Claim::Empty | Claim::Taken => self.link.wait_for_wake(self.settings.cadence).await,
+                Claim::Empty | Claim::Taken => self.link.wait_for_work(self.settings.cadence).await,
                 Claim::Held { reason, until_us } => {
                     tracing::debug!(target: "runtime", agent = %self.settings.name, reason, "Claims nothing");
                     self.link.wait_for_wake(self.until(until_us)).await;

@@ -120,6 +120,8 @@ pub struct Agent {
 pub enum Beat {
     /// The process is the agent's present one.
     Ok {
+        /// It waits, and had better claim: it missed a wake, or nobody would wake it.
+        should_claim: bool,
         /// Whether the named lease is still held; `None` where none was named.
         lease: Option<bool>,
         /// What a person asked of it.
@@ -129,6 +131,23 @@ pub enum Beat {
     },
     /// A newer incarnation exists, or none: this process must end.
     Fenced,
+}
+
+/// What a process does while it gives a sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing<'a> {
+    /// It runs a task, under this grant: its lease is renewed.
+    Runs(&'a TaskId, Epoch),
+    /// Nothing, until it is woken. It is told when it had better look by itself.
+    Waits,
+    /// Neither.
+    Else,
+}
+
+impl<'a> From<Option<(&'a TaskId, Epoch)>> for Doing<'a> {
+    fn from(holds: Option<(&'a TaskId, Epoch)>) -> Self {
+        holds.map_or(Self::Else, |(task, epoch)| Self::Runs(task, epoch))
+    }
 }
 
 /// What people asked of an agent by directives.
@@ -187,7 +206,7 @@ impl Store {
         Ok(reply.verdict() == "gone")
     }
 
-    /// Gives a sign of life and renews the lease of `holds`, if any.
+    /// Gives a sign of life and renews the lease of the task that it runs, if any.
     ///
     /// # Errors
     /// [`Error`] where Redis did not answer.
@@ -196,21 +215,26 @@ impl Store {
         agent: &AgentName,
         incarnation: Incarnation,
         ttl_ms: u64,
-        holds: Option<(&TaskId, Epoch)>,
+        doing: impl Into<Doing<'_>>,
         progress: &str,
     ) -> Result<Beat, Error> {
-        let (task, epoch) =
-            holds.map_or(("", String::new()), |(task, epoch)| (task.as_str(), epoch.to_string()));
+        let (task, epoch, waits) = match doing.into() {
+            Doing::Runs(task, epoch) => (task.as_str(), epoch.to_string(), ""),
+            Doing::Waits => ("", String::new(), "1"),
+            Doing::Else => ("", String::new(), ""),
+        };
+        let ttl_ms = ttl_ms.max(1);
         let args =
-            (self.now(), agent.as_str(), incarnation.0, ttl_ms.max(1), task, epoch, progress);
+            (self.now(), agent.as_str(), incarnation.0, ttl_ms, task, epoch, progress, waits);
         let reply = self.call("give a sign of life", &script::BEAT, args).await?;
         if reply.verdict() == "fenced" {
             return Ok(Beat::Fenced);
         }
-        let [lease, paused, flushes, reparses, task, epoch] = reply.rest() else {
+        let [lease, paused, flushes, reparses, task, epoch, should_claim] = reply.rest() else {
             return Err(reply.surprise());
         };
         Ok(Beat::Ok {
+            should_claim: should_claim == "1",
             lease: Some(lease).filter(|word| !word.is_empty()).map(|word| word == "ok"),
             control: Control {
                 paused: paused == "1",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use model::lease::Epoch;
 use model::{AgentName, GoalId, Role, TaskId};
 use process::Identity;
-use store::agent::{Beat, Incarnation, Registration};
+use store::agent::{Beat, Doing, Incarnation, Registration};
 use store::task::{Claim, Grant, Holder, Settled};
 use store::{Error, Store};
 use tokio::time::Instant;
@@ -24,8 +24,10 @@ const TTL_MS: u64 = 4_000;
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 const BEAT_AGAIN: Duration = Duration::from_millis(200);
 const REPORT_AGAIN: Duration = Duration::from_millis(250);
-/// How long it waits for a wake before it looks by itself.
+/// How long it rests where it may claim nothing now.
 const CADENCE: Duration = Duration::from_secs(5);
+/// Longer than anything is simulated.
+const NEVER: Duration = Duration::from_secs(3_600);
 
 /// Why it ends; the graver reason wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +52,8 @@ pub(crate) struct State {
     pub(crate) incarnation: Option<Incarnation>,
     pub(crate) leaving: Option<Leaving>,
     holding: Option<(TaskId, Epoch)>,
+    /// There is nothing to do until a wake.
+    waits: bool,
     lost: bool,
     flushes: String,
     heard: Instant,
@@ -90,6 +94,7 @@ impl State {
             incarnation: None,
             leaving: None,
             holding: None,
+            waits: false,
             lost: false,
             flushes: String::new(),
             heard: Instant::now(),
@@ -184,7 +189,9 @@ impl Agent {
                 Claim::Granted(grant) => next = self.run_task(&store, incarnation, *grant).await,
                 Claim::Empty | Claim::Taken => {
                     self.say("finds nothing");
-                    self.pause(CADENCE).await;
+                    self.state.borrow_mut().waits = true;
+                    self.pause(NEVER).await;
+                    self.state.borrow_mut().waits = false;
                 }
                 Claim::Held { reason, .. } => {
                     self.say(format!("is held: {reason}"));
@@ -324,7 +331,7 @@ impl Agent {
 
     /// The signs of life, beside the work.
     pub(crate) async fn beat(self: Rc<Self>, store: Store) {
-        let far = Instant::now() + Duration::from_secs(3600);
+        let far = Instant::now() + NEVER;
         let incarnation = loop {
             self.beat_gate.pass(far).await;
             if let Some(incarnation) = self.state.borrow().incarnation {
@@ -332,12 +339,16 @@ impl Agent {
             }
         };
         loop {
-            let (holding, deadline) = {
+            let (holding, waits, deadline) = {
                 let state = self.state.borrow();
-                (state.holding.clone(), state.heard + TTL)
+                (state.holding.clone(), state.waits, state.heard + TTL)
             };
-            let named = holding.as_ref().map(|(task, epoch)| (task, *epoch));
-            let sign = store.beat(&self.name, incarnation, TTL_MS, named, "");
+            let doing = match &holding {
+                Some((task, epoch)) => Doing::Runs(task, *epoch),
+                None if waits => Doing::Waits,
+                None => Doing::Else,
+            };
+            let sign = store.beat(&self.name, incarnation, TTL_MS, doing, "");
             let pause = match tokio::time::timeout_at(deadline, sign).await {
                 Ok(Ok(answer)) => {
                     self.heard(answer, holding);
@@ -355,13 +366,18 @@ impl Agent {
     }
 
     fn heard(&self, answer: Beat, named: Option<(TaskId, Epoch)>) {
-        let (lease, control, holds) = match answer {
+        let (should_claim, lease, control, holds) = match answer {
             Beat::Fenced => return self.leave(Leaving::Fenced),
-            Beat::Ok { lease, control, holds } => (lease, control, holds),
+            Beat::Ok { should_claim, lease, control, holds } => {
+                (should_claim, lease, control, holds)
+            }
         };
         let mut state = self.state.borrow_mut();
         state.heard = Instant::now();
         state.flushes = control.flushes;
+        if should_claim && state.waits {
+            self.work_gate.wake(Instant::now());
+        }
         let same = state.holding.is_some() && state.holding == named;
         if same && lease == Some(false) {
             state.lost = true;

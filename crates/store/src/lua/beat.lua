@@ -1,14 +1,16 @@
 -- One sign of life: the agent's heartbeat, the renewal of the lease it holds,
 -- and back what it should know.
--- ARGV: now, agent, incarnation, ttl_ms, task ('' is none), epoch, progress ('' is as before)
--- Reply: ok lease paused flushes reparses task epoch
+-- ARGV: now, agent, incarnation, ttl_ms, task ('' is none), epoch, progress ('' is as before),
+--       waits ('1': it has nothing to do until it is woken)
+-- Reply: ok lease paused flushes reparses task epoch should_claim
 --        lease: '' (none named) | ok | fenced (stop that work)
 --        task, epoch: what Redis says that it holds
+--        should_claim: '1' where one that waits had better claim: a wake was lost
 --      | fenced  a newer incarnation exists, or none: exit
 local agent, ttl_ms, id = ARGV[2], ARGV[4], ARGV[5]
 local now = clock(ARGV[1])
 local registered = 'agent:' .. agent .. ':registered'
-local r = fields(registered, 'incarnation', 'task', 'epoch', 'beat')
+local r = fields(registered, 'incarnation', 'task', 'epoch', 'beat', 'goal', 'cap:role')
 if r.incarnation ~= ARGV[3] then return {'fenced'} end
 call('SET', 'agent:' .. agent .. ':heartbeat', iso(now), 'PX', ttl_ms)
 local beat = next_beat(r.beat, now)
@@ -26,4 +28,9 @@ if id ~= '' then
   end
 end
 local control = fields('agent:' .. agent .. ':control', 'paused', 'flushes', 'reparses')
-return {'ok', lease, control.paused, control.flushes, control.reparses, r.task, r.epoch}
+local should_claim = ''
+if ARGV[8] == '1' and control.paused ~= '1' and misses_work(agent, r.goal, r['cap:role'], now) then
+  should_claim = '1'
+end
+return {'ok', lease, control.paused, control.flushes, control.reparses, r.task, r.epoch,
+  should_claim}

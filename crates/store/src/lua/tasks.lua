@@ -49,6 +49,7 @@ local function write_counts()
       if n ~= 0 then call('HINCRBY', 'dag:' .. goal .. ':counts', field, int(n)) end
     end
   end
+  counted = {}
 end
 
 -- What `cause` makes of a task in `status`; nil where it is not listed.
@@ -413,6 +414,17 @@ local function promote(goal, now, limit)
   local next = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
   local due = tonumber(next[2] or PARKED)
   return due < PARKED and int(due) or ''
+end
+
+-- Whether one that waits for work should look by itself: there is something to claim, or
+-- will be as soon as somebody looks, or nobody would wake it.
+local function misses_work(agent, goal, role, now)
+  local dag, member = 'dag:' .. goal, agent .. '|' .. role
+  if call('EXISTS', dag .. ':ready', dag .. ':ready:' .. role) > 0 then return true end
+  local due = tonumber(call('ZRANGE', dag .. ':delayed', '0', '0', 'WITHSCORES')[2])
+  if due and (due <= now or due > now + LONGEST_DELAY and due < PARKED) then return true end
+  return call('SISMEMBER', dag .. ':idle', member) == 0
+    and call('SISMEMBER', dag .. ':idle-shell', member) == 0
 end
 
 -- The goal in whose plan a stored id is; nil where it is only reserved or staged.

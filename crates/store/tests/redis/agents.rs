@@ -3,7 +3,7 @@
 use model::agent::Phase;
 use model::lease::{Epoch, Pulse};
 use model::task::{MAX_LOSSES, State};
-use store::agent::{Beat, Control, Snapshot};
+use store::agent::{Beat, Control, Doing, Snapshot};
 use store::lease::Reaped;
 use store::task::{Claim, Settled};
 
@@ -94,7 +94,7 @@ async fn beat_should_renew_the_lease_and_bring_control_back() {
             store.beat(&worker.name, worker.incarnation, TTL_MS, held, "half").await.unwrap();
         let holds = Some((task("a"), grant.epoch));
         let control = Control::default();
-        assert_eq!(beat, Beat::Ok { lease: Some(true), control, holds });
+        assert_eq!(beat, Beat::Ok { should_claim: false, lease: Some(true), control, holds });
         let pulse = world.store.lease(&task("a")).await.unwrap().unwrap();
         assert!(pulse.epoch == last.epoch && pulse.beat > last.beat, "{pulse} after {last}");
         last = pulse;
@@ -105,7 +105,7 @@ async fn beat_should_renew_the_lease_and_bring_control_back() {
     assert_eq!(world.raw::<String>(&["GET", "agent:w:heartbeat"]), "2027-01-15T08:00:30.000000Z");
     world.raw::<()>(&["HSET", "agent:w:control", "paused", "1", "flushes", "2", "reparses", "3"]);
     let beat = world.store.beat(&worker.name, worker.incarnation, TTL_MS, None, "").await.unwrap();
-    let Beat::Ok { lease, control, holds } = beat else { panic!("{beat:?}") };
+    let Beat::Ok { should_claim: false, lease, control, holds } = beat else { panic!("{beat:?}") };
     assert_eq!((lease, holds), (None, Some((task("a"), grant.epoch))));
     assert!(control.paused && control.flushes == "2" && control.reparses == "3");
     assert_eq!(world.task("a").await.progress.as_deref(), Some("half"), "'' is as before");
@@ -134,6 +134,52 @@ async fn beat_of_a_restored_redis_should_be_none_that_was_seen() {
         world.raw::<()>(&["HSET", key, "beat", &older]);
         world.raw::<()>(&["HSET", "leases", "a", &format!("{}:0", grant.epoch)]);
     }
+}
+
+#[tokio::test]
+async fn one_that_waits_should_be_told_to_claim_where_it_missed_a_wake_and_only_there() {
+    let world = World::new().await;
+    world.accept("g", plan(&[("a", &[])])).await;
+    let runner = world.join("runner", "any", "g").await;
+    let a = world.start(&runner, "a").await;
+    let waiter = world.idle("w", "any", "g").await;
+    let should_claim = async |at: u64, doing: Doing<'_>| {
+        let store = world.later(at);
+        match store.beat(&waiter.name, waiter.incarnation, TTL_MS, doing, "").await.unwrap() {
+            Beat::Ok { should_claim, .. } => should_claim,
+            Beat::Fenced => panic!("fenced"),
+        }
+    };
+    assert!(!should_claim(0, Doing::Waits).await, "nothing to do");
+
+    // Nobody would wake it.
+    let member = "w|any";
+    for set in ["dag:g:idle", "dag:g:idle:any"] {
+        assert_eq!(world.raw::<u8>(&["SREM", set, member]), 1);
+    }
+    assert!(should_claim(0, Doing::Waits).await);
+    assert!(!should_claim(0, Doing::Else).await, "it did not ask");
+    world.raw::<()>(&["SADD", "dag:g:idle-shell", member]);
+    assert!(!should_claim(0, Doing::Waits).await, "for tasks without a model somebody would");
+    world.raw::<()>(&["SREM", "dag:g:idle-shell", member]);
+    assert_eq!(world.claim(&waiter).await, Claim::Empty);
+    assert!(!should_claim(0, Doing::Waits).await);
+
+    // What is delayed, once it is due: looking makes it claimable.
+    world.store.fail(runner.holding(&a), "it broke", false, None).await.unwrap();
+    assert!(!should_claim(0, Doing::Waits).await, "not yet");
+    assert!(should_claim(61, Doing::Waits).await);
+    world.raw::<()>(&["ZADD", "dag:g:delayed", "253370764800000000", "a"]);
+    assert!(!should_claim(61, Doing::Waits).await, "parked");
+    world.raw::<()>(&["ZADD", "dag:g:delayed", "250000000000000000", "a"]);
+    assert!(should_claim(61, Doing::Waits).await, "the clock was set back since");
+
+    // What is READY, but not where a person says that it claims nothing.
+    world.raw::<()>(&["ZREM", "dag:g:delayed", "a"]);
+    world.raw::<()>(&["ZADD", "dag:g:ready", "0", "a"]);
+    assert!(should_claim(0, Doing::Waits).await);
+    world.raw::<()>(&["HSET", "agent:w:control", "paused", "1"]);
+    assert!(!should_claim(0, Doing::Waits).await);
 }
 
 #[tokio::test]

@@ -226,7 +226,7 @@ impl Run {
                 self.forget(n);
                 Answer::Beat(None)
             }
-            Beat::Ok { lease, control, holds } => {
+            Beat::Ok { lease, control, holds, .. } => {
                 if lease == Some(false) {
                     self.forget(n);
                 }
