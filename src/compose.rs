@@ -153,6 +153,9 @@ async fn wait_for_redis(store: &Store, settings: &Orchestrator) -> anyhow::Resul
         let error = match store.server().await {
             Ok(server) => {
                 tracing::info!(target: "orchestrator", version = server.version, %url, "Connected to Redis");
+                if let Err(error) = store.forget_other_scripts().await {
+                    tracing::warn!(target: "orchestrator", %error, "Scripts of other versions stay in Redis");
+                }
                 return Ok(());
             }
             Err(error) => error,

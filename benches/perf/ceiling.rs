@@ -71,7 +71,7 @@ async fn overheard() -> Vec<String> {
         heard.extend_from_slice(&part[..length]);
         let text = String::from_utf8_lossy(&heard);
         let calls =
-            text.lines().filter_map(|line| line.split_once("\"EVALSHA\" \"")?.1.strip_suffix('"'));
+            text.lines().filter_map(|line| line.split_once("\"FCALL\" \"")?.1.strip_suffix('"'));
         let mut calls = calls.map(|call| call.split("\" \"").map(str::to_owned));
         if let Some(call) = calls.find(|words| words.clone().count() == 2 + ARGUMENTS) {
             return call.collect();
@@ -166,7 +166,7 @@ impl Client {
     fn send(&mut self, call: &[String], task: &str, epoch: &str) {
         // Digest, number of keys and time; agent, incarnation, task and epoch; the rest.
         let (first, rest) = (&call[..3], &call[7..]);
-        let mut words = redis::cmd("EVALSHA");
+        let mut words = redis::cmd("FCALL");
         words.arg(first).arg(self.agent.as_str()).arg(self.incarnation);
         words.arg(task).arg(epoch).arg(rest);
         self.stream.write_all(&words.get_packed_command()).unwrap();

@@ -103,7 +103,7 @@ impl Info {
             let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
             // All that an agent sends once it has registered. Redis does not count those of
             // the latter that nothing ends but their time.
-            let is_sent = matches!(name, "evalsha" | "blpop");
+            let is_sent = matches!(name, "fcall" | "blpop");
             (!is_sent).then(|| rest.split(',').next()?.parse::<f64>().ok())?
         });
         let commands = number("total_commands_processed");

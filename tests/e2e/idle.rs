@@ -55,7 +55,7 @@ async fn fleet_that_has_nothing_to_do_should_call_redis_less_than_once_per_agent
     for _ in 0..WINDOWS {
         let calls = tokio::task::spawn_blocking(move || calls(port)).await.unwrap();
         // They are alive: each gives signs of life, and looks for work.
-        assert!(calls["evalsha"] >= 2 * AGENTS, "{calls:?}");
+        assert!(calls["fcall"] >= 2 * AGENTS, "{calls:?}");
         let all: usize = calls.values().sum();
         #[allow(clippy::cast_precision_loss, reason = "some hundreds")]
         let per_agent_and_second = all as f64 / AGENTS as f64 / WINDOW;

@@ -5,13 +5,12 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{
-    Client, Cmd, FromRedisValue, Pipeline, Script, ScriptInvocation, TlsCertificates, ToRedisArgs,
-};
+use redis::{Client, Cmd, FromRedisValue, Pipeline, TlsCertificates, ToRedisArgs, cmd};
 use tokio::time::Instant;
 
 use crate::calls::Calls;
-use crate::error::{Error, is_denied, is_transient};
+use crate::error::{Error, has_text, is_denied, is_transient};
+use crate::script::{LIBRARY, Script};
 use crate::url::RedisUrl;
 
 /// Waits between the tries of one call: about two seconds in all. A script is
@@ -186,9 +185,10 @@ impl Store {
         script: &Script,
         args: A,
     ) -> Result<T, Error> {
-        let mut invocation = script.prepare_invoke();
-        invocation.arg(args);
-        self.retried(what, Request::Script(&invocation)).await
+        let mut command = cmd("FCALL");
+        // No keys: scripts compute their names.
+        command.arg(&script.name).arg(0).arg(args);
+        self.retried(what, Request::Script(&command)).await
     }
 
     /// Runs one reading or idempotent command, repeated while Redis is away.
@@ -256,7 +256,7 @@ impl Store {
 
 /// What a call sends.
 enum Request<'a> {
-    Script(&'a ScriptInvocation<'a>),
+    Script(&'a Cmd),
     Command(&'a Cmd),
     Pipeline(&'a Pipeline),
 }
@@ -267,11 +267,33 @@ impl Request<'_> {
         connection: &mut ConnectionManager,
     ) -> redis::RedisResult<T> {
         match self {
-            Self::Script(invocation) => invocation.invoke_async(connection).await,
+            Self::Script(command) => match command.query_async(connection).await {
+                Err(error) if is_unknown_script(&error) => {
+                    load_scripts(connection).await?;
+                    command.query_async(connection).await
+                }
+                answer => answer,
+            },
             Self::Command(command) => command.query_async(connection).await,
             Self::Pipeline(pipeline) => pipeline.query_async(connection).await,
         }
     }
+}
+
+/// Gives Redis all scripts. It does not have them when this is a new version's first call, nor
+/// after it came back without its data or with older data.
+async fn load_scripts(connection: &mut ConnectionManager) -> redis::RedisResult<()> {
+    let mut load = cmd("FUNCTION");
+    load.arg("LOAD").arg(&LIBRARY.text);
+    match load.query_async::<()>(connection).await {
+        // Somebody was faster.
+        Err(error) if has_text(&error, "already exists") => Ok(()),
+        answer => answer,
+    }
+}
+
+fn is_unknown_script(error: &redis::RedisError) -> bool {
+    has_text(error, "Function not found")
 }
 
 /// A connection for reads that wait.

@@ -61,7 +61,7 @@ pub enum Error {
         goal: model::GoalId,
     },
     /// The server is older than the scripts need.
-    #[error("Redis {found} is too old: 6.2 or newer is needed")]
+    #[error("Redis {found} is too old: 7.0 or newer is needed")]
     TooOld {
         /// Its version.
         found: String,
@@ -108,6 +108,11 @@ fn has_code(error: &RedisError, codes: &[&str]) -> bool {
             .clone()
             .into_server_errors()
             .is_some_and(|errors| errors.iter().any(|(_, one)| codes.contains(&one.code())))
+}
+
+/// Redis gives these errors no code of their own.
+pub(crate) fn has_text(error: &RedisError, text: &str) -> bool {
+    error.code() == Some("ERR") && error.detail().is_some_and(|detail| detail.contains(text))
 }
 
 /// Connection lost, refused or late; or a server that is starting, failing over, or

@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::connection::{Store, Waiting};
 use crate::error::Error;
 use crate::keys;
-use crate::script::EVENTS_KEPT;
 
 /// The most events that one read returns.
 pub const MAX_READ: usize = 1_000;
@@ -183,13 +182,7 @@ impl Store {
         let number = |name: &str| {
             info.get(name).and_then(|value| redis::from_redis_value::<u64>(value.clone()).ok())
         };
-        let kept = number("length").unwrap_or(0);
-        Ok(match number("entries-added") {
-            Some(added) => added == kept,
-            // Redis 6.2 does not count them. A stream that was trimmed is not shorter than
-            // what it is trimmed to.
-            None => kept < u64::from(EVENTS_KEPT),
-        })
+        Ok(number("length").is_some_and(|kept| number("entries-added") == Some(kept)))
     }
 
     /// Those of these events that are still in the stream, in the order of `ids`.

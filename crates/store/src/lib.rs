@@ -12,7 +12,7 @@
 //! - Every transition appends to the stream `events` in the script that makes it.
 //!
 //! # Assumptions
-//! One Redis of at least 6.2, not a cluster: the scripts compute key names. What
+//! One Redis of at least 7.0, not a cluster: the scripts compute key names. What
 //! was acknowledged survives a crash of Redis as far as its `appendfsync` says.
 //!
 //! # Not here

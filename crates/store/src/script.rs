@@ -1,14 +1,12 @@
-//! The Lua scripts, each with what all of them share in front of it.
+//! The Lua scripts, and what all of them share: one library of functions.
 
-use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::LazyLock;
 
 use model::task::{DEFAULT_MAX_ATTEMPTS, MAX_LOSSES, MAX_PRIORITY, State, TRANSITIONS};
-use redis::Script;
 
 /// How many events the stream keeps, about.
-pub(crate) const EVENTS_KEPT: u32 = 100_000;
+const EVENTS_KEPT: u32 = 100_000;
 /// How many errors a task keeps.
 const ERRORS_KEPT: u32 = 20;
 /// How many answers to directives an agent keeps.
@@ -18,11 +16,13 @@ const INSTRUCTIONS_KEPT: u32 = 20;
 /// What the wall clock may be set back without anybody having to mind, in microseconds.
 pub(crate) const CLOCK_SLACK_US: u32 = 1_000_000;
 
-const SHARED: [&str; 4] = [
+/// In this order: each uses those above it.
+const SHARED: [&str; 5] = [
     include_str!("lua/base.lua"),
     include_str!("lua/tasks.lua"),
     include_str!("lua/llm.lua"),
     include_str!("lua/grant.lua"),
+    include_str!("lua/script.lua"),
 ];
 
 /// The model's table of transitions and the limits, as Lua.
@@ -52,112 +52,67 @@ fn constants() -> String {
     text
 }
 
-/// A script with what it uses of the shared text. Redis runs all of a script's text at each
-/// call, also the definitions: those of everything would take longer than most scripts.
-fn assemble(own: &str) -> Script {
-    let used = DEFINITIONS.used_by(own);
-    let counts = used.iter().any(|item| item.names.contains(&"write_counts"));
-    let mut text: String = used.iter().map(|item| item.text).collect();
-    if counts {
-        text.push_str("local function script()\n");
-        text.push_str(own);
-        text.push_str("\nend\nlocal reply = script()\nwrite_counts()\nreturn reply\n");
-    } else {
-        text.push_str(own);
-    }
-    Script::new(&text)
-}
-
-/// What all scripts may use, read once: each process assembles a dozen of them as it starts.
-static DEFINITIONS: LazyLock<Definitions<'static>> = LazyLock::new(|| {
-    let text = std::iter::once(constants()).chain(SHARED.map(str::to_owned)).collect::<String>();
-    Definitions::read(text.leak())
-});
-
-/// One definition, with the comment above it.
+/// One script: a function of the [`Library`].
 #[derive(Debug)]
-struct Item<'a> {
-    text: &'a str,
-    /// In front of `=` or behind `function`; none for a comment by itself.
-    names: Vec<&'a str>,
+pub(crate) struct Script {
+    /// How Redis knows it.
+    pub(crate) name: String,
 }
 
+/// All scripts as what Redis calls a library: it runs the text once, where it is loaded, and
+/// not at each call. The names end with the text's digest, so that processes of two versions
+/// can use one Redis, each with its own scripts.
 #[derive(Debug)]
-struct Definitions<'a> {
-    items: Vec<Item<'a>>,
-    by_name: HashMap<&'a str, Vec<usize>>,
+pub(crate) struct Library {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    digest: String,
 }
 
-impl<'a> Definitions<'a> {
-    /// Each begins at a comment's or a `local`'s line that follows the end of the one before.
-    fn read(text: &'a str) -> Self {
-        let mut starts = Vec::new();
-        let (mut at, mut has_body) = (0, true);
-        for line in text.split_inclusive('\n') {
-            let is_start = line.starts_with("local ");
-            if has_body && (is_start || line.starts_with("--")) {
-                starts.push(at);
-                has_body = false;
-            }
-            has_body |= is_start;
-            at += line.len();
+/// How the names of all our libraries begin.
+pub(crate) const LIBRARIES: &str = "orch_";
+/// Only these write nothing, and Redis is told so: they run also where it can write nothing.
+const READERS: [&str; 1] = ["agents.lua"];
+/// As many digits as make two versions differ.
+const DIGEST_DIGITS: usize = 12;
+
+pub(crate) static LIBRARY: LazyLock<Library> = LazyLock::new(|| Library::of(&shared(), SOURCES));
+
+fn shared() -> String {
+    std::iter::once(constants()).chain(SHARED.map(str::to_owned)).collect()
+}
+
+impl Library {
+    fn of(shared: &str, sources: &[(&str, &str)]) -> Self {
+        let mut scripts = String::new();
+        for (file, source) in sources {
+            let (stem, reads) = (stem(file), READERS.contains(file));
+            _ = write!(scripts, "\nscript('{stem}', {reads}, function()\n{source}end)\n");
         }
-        let ends = starts.iter().skip(1).copied().chain([text.len()]);
-        let texts = starts.iter().zip(ends).map(|(start, end)| &text[*start..end]);
-        let items: Vec<Item<'a>> = texts.map(|text| Item { text, names: names(text) }).collect();
-        let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (n, item) in items.iter().enumerate() {
-            for name in &item.names {
-                by_name.entry(name).or_default().push(n);
-            }
-        }
-        Self { items, by_name }
+        let mut digest = redis::Script::new(&format!("{shared}{scripts}")).get_hash().to_owned();
+        digest.truncate(DIGEST_DIGITS);
+        let name = format!("{LIBRARIES}{digest}");
+        let text = format!("#!lua name={name}\nlocal DIGEST = '{digest}'\n{shared}{scripts}");
+        Self { name, text, digest }
     }
 
-    /// What `own` uses, directly or not, in the order of the text.
-    fn used_by(&self, own: &str) -> Vec<&Item<'a>> {
-        let mut is_used = vec![false; self.items.len()];
-        let mut wanted: Vec<&str> = words(own).collect();
-        while let Some(name) = wanted.pop() {
-            for n in self.by_name.get(name).into_iter().flatten() {
-                let Some(item) = self.items.get(*n) else { continue };
-                if !std::mem::replace(&mut is_used[*n], true) {
-                    wanted.extend(words(item.text).filter(|word| self.by_name.contains_key(word)));
-                    // Who counts writes the counts.
-                    if name == "count" {
-                        wanted.push("write_counts");
-                    }
-                }
-            }
-        }
-        let used = self.items.iter().zip(is_used);
-        used.filter_map(|(item, is_used)| is_used.then_some(item)).collect()
+    fn script(&self, file: &str) -> Script {
+        Script { name: format!("{}_{}", stem(file), self.digest) }
     }
 }
 
-fn names(text: &str) -> Vec<&str> {
-    let line = text.lines().find_map(|line| line.strip_prefix("local ")).unwrap_or_default();
-    let line = line.strip_prefix("function ").unwrap_or(line);
-    let names = line.split(['=', '(']).next().unwrap_or_default();
-    names.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()
-}
-
-/// The words of a Lua text, without those of whole lines of comment and of texts.
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    let code = text.lines().filter(|line| !line.trim_start().starts_with("--"));
-    // None of the scripts has a quote in a text, or a text over several lines.
-    let code = code.flat_map(|line| line.split('\'').step_by(2));
-    code.flat_map(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_'))
+fn stem(file: &str) -> &str {
+    file.strip_suffix(".lua").unwrap_or(file)
 }
 
 /// Names a script's file once and makes it a static.
 macro_rules! scripts {
     ($($name:ident = $file:literal;)*) => {
         $(pub(crate) static $name: LazyLock<Script> =
-            LazyLock::new(|| assemble(include_str!(concat!("lua/", $file))));)*
+            LazyLock::new(|| LIBRARY.script($file));)*
 
-        #[cfg(test)]
-        pub(crate) const FILES: &[&str] = &[$($file),*];
+        /// Each script's file and text.
+        const SOURCES: &[(&str, &str)] = &[$(($file, include_str!(concat!("lua/", $file)))),*];
     };
 }
 
@@ -203,11 +158,12 @@ mod tests {
 
     #[test]
     fn every_lua_file_should_be_a_script_or_shared() {
-        let shared = ["base.lua", "tasks.lua", "llm.lua", "grant.lua"];
+        let shared = ["base.lua", "tasks.lua", "llm.lua", "grant.lua", "script.lua"];
+        let files: Vec<&str> = SOURCES.iter().map(|(file, _)| *file).collect();
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lua");
         for entry in std::fs::read_dir(folder).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            assert!(FILES.contains(&&*name) || shared.contains(&&*name), "{name} is not used");
+            assert!(files.contains(&&*name) || shared.contains(&&*name), "{name} is not used");
         }
     }
 
@@ -220,37 +176,13 @@ mod tests {
     }
 
     #[test]
-    fn script_should_get_what_it_uses_and_nothing_else() {
-        let shared = "\
--- Of the whole.
-
--- A limit.
-local A, B = 1, 2
-
-local function b()
-  -- c is not meant
-  return A
-end
--- Uses b.
-local function c() return b() end
-local function d() return 'x' end
-";
-        let all = Definitions::read(shared);
-        let used = |own| all.used_by(own).iter().map(|item| item.text).collect::<String>();
-        assert_eq!(used("return 1"), "");
-        assert_eq!(used("return d()"), "local function d() return 'x' end\n");
-        let of_b = "-- A limit.\nlocal A, B = 1, 2\n\nlocal function b()\n  -- c is not meant\n  return A\nend\n";
-        assert!(used("return b()").ends_with(of_b));
-        assert!(used("return c()").ends_with("-- Uses b.\nlocal function c() return b() end\n"));
-        assert!(!used("return c()").contains("function d"));
-    }
-
-    #[test]
-    fn scripts_should_be_short() {
-        // A sign of life is the most frequent call: it needs no plans, queues or models.
-        let shared = SHARED.concat();
-        let beat = DEFINITIONS.used_by(include_str!("lua/beat.lua"));
-        let length: usize = beat.iter().map(|item| item.text.len()).sum();
-        assert!(length * 4 < shared.len(), "{length} of {}", shared.len());
+    fn names_should_differ_where_any_text_does() {
+        let one = Library::of("-- a\n", &[("claim.lua", "return 1\n")]);
+        assert_eq!(one.script("claim.lua").name, format!("claim_{}", &one.name[5..]));
+        for (shared, source) in [("-- b\n", "return 1\n"), ("-- a\n", "return 2\n")] {
+            let other = Library::of(shared, &[("claim.lua", source)]);
+            assert_ne!(one.name, other.name);
+        }
+        assert!(LIBRARY.text.starts_with("#!lua name=orch_"), "{}", LIBRARY.name);
     }
 }

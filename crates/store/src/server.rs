@@ -7,11 +7,12 @@ use redis::cmd;
 use serde::Serialize;
 
 use crate::connection::Store;
-use crate::error::Error;
-use crate::{keys, script};
+use crate::error::{Error, has_text};
+use crate::keys;
+use crate::script::{self, LIBRARIES, LIBRARY};
 
-/// The oldest Redis whose scripts may do what ours do.
-const OLDEST: (u32, u32) = (6, 2);
+/// The oldest Redis that has libraries of scripts.
+const OLDEST: (u32, u32) = (7, 0);
 
 /// What the server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,6 +81,33 @@ impl Store {
             used_memory: text("used_memory").parse().unwrap_or(0),
             time_micros: seconds * 1_000_000 + micros,
         })
+    }
+
+    /// Has Redis forget the scripts of other versions, which it would keep for ever. A process
+    /// of another version that still runs loads its own again.
+    ///
+    /// # Errors
+    /// [`Error`] where Redis did not answer.
+    pub async fn forget_other_scripts(&self) -> Result<(), Error> {
+        let what = "forget the scripts of other versions";
+        let ours = format!("{LIBRARIES}*");
+        let mut list = cmd("FUNCTION");
+        list.arg("LIST").arg("LIBRARYNAME").arg(ours);
+        let found: Vec<HashMap<String, redis::Value>> = self.ask(what, &list).await?;
+        for mut library in found {
+            let Some(redis::Value::BulkString(name)) = library.remove("library_name") else {
+                continue;
+            };
+            if name == LIBRARY.name.as_bytes() {
+                continue;
+            }
+            match self.ask(what, cmd("FUNCTION").arg("DELETE").arg(name)).await {
+                // Somebody was faster.
+                Err(Error::Failed { source, .. }) if has_text(&source, "not found") => {}
+                answer => answer?,
+            }
+        }
+        Ok(())
     }
 
     /// The server's clock, in microseconds since the epoch: that of all events.
@@ -213,9 +241,9 @@ mod tests {
     fn versions_should_compare_as_numbers() {
         for (version, fit) in [
             ("7.0.15", true),
-            ("6.2.0", true),
+            ("7.0.0", true),
             ("10.0.0", true),
-            ("6.0.16", false),
+            ("6.2.14", false),
             ("5.9.9", false),
             ("", false),
         ] {

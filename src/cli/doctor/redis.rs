@@ -37,7 +37,7 @@ fn unfit(session: &Session, error: &store::Error) -> Check {
             "start it (`sysg start`, or redis-server), or set REDIS_URL to where it is"
         }
         store::Error::Denied { .. } => "put user and password into REDIS_URL, or mend its ACL",
-        store::Error::TooOld { .. } => "install Redis 6.2 or newer",
+        store::Error::TooOld { .. } => "install Redis 7.0 or newer",
         store::Error::Cluster => "use a Redis that is no cluster",
         store::Error::Failed { .. }
         | store::Error::NotLeader { .. }

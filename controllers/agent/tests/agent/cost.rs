@@ -40,7 +40,7 @@ async fn idle_fleet_should_cost_one_round_of_reads_per_look_and_no_pass_and_no_w
     let n = AGENTS as u64;
     // One call reads all; the others are within its script.
     let expected = BTreeMap::from([
-        ("evalsha", looks),
+        ("fcall", looks),
         ("get", n * looks),
         ("hget", n * looks),
         ("hgetall", 3 * n * looks),

@@ -46,7 +46,7 @@ impl Sent {
     const KEPT: usize = 40;
 
     fn add(&self, burst: Burst) {
-        let script = burst.iter().find(|words| words[0] == b"EVALSHA");
+        let script = burst.iter().find(|words| words[0] == b"FCALL");
         let Some(script) = script.and_then(|words| words.get(1)).cloned() else { return };
         let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_script = sent.entry(script).or_default();
@@ -322,23 +322,14 @@ fn aside(shared: &Shared, burst: &[Words]) -> Option<Vec<u8>> {
     for words in burst {
         match words.as_slice() {
             [verb, ..] if verb == b"CLIENT" => reply.extend_from_slice(b"+OK\r\n"),
-            [verb, sha, ..] if verb == b"EVALSHA" && !shared.upstream.knows(sha) => {
-                let text = b"-NOSCRIPT no such script\r\n";
-                reply.extend_from_slice(text);
+            [verb, ..] if verb == b"FCALL" && !shared.upstream.is_loaded() => {
+                reply.extend_from_slice(b"-ERR Function not found\r\n");
             }
-            [verb, load, text] if verb == b"SCRIPT" && load == b"LOAD" => {
-                let sha = sha1(text);
-                shared.upstream.load(sha.as_bytes(), text);
-                reply.extend(format!("+{sha}\r\n").into_bytes());
+            [verb, load, text] if verb == b"FUNCTION" && load == b"LOAD" => {
+                reply.extend(shared.upstream.load(text));
             }
             _ => return None,
         }
     }
     Some(reply)
-}
-
-/// By which name clients call a script.
-fn sha1(text: &[u8]) -> String {
-    let text = std::str::from_utf8(text).expect("a script");
-    redis::Script::new(text).get_hash().to_owned()
 }

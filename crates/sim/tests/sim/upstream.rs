@@ -3,9 +3,8 @@
 //!
 //! What Redis would take from outside comes from the simulation: the scripts' time, which
 //! stands in a key, the order of a set's members, and which of them `SPOP` takes. They are
-//! replaced in a script's text as it is loaded.
+//! replaced in the library's text as it is loaded.
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +22,7 @@ const PICKS: &str = "sim:picks";
 /// that of sets, follows from a number that each server draws when it starts.
 const ORDERED: [&str; 2] = ["hash-max-listpack-entries", "hash-max-listpack-value"];
 
-/// What is replaced in every script, by what.
+/// What is replaced in all scripts, by what.
 const REPLACED: [(&str, &str); 3] = [
     ("call('SMEMBERS', ", "smembers("),
     (
@@ -52,8 +51,8 @@ struct Connection {
     stream: UnixStream,
     /// What a planted bug replaces in scripts, by what.
     planted: Vec<(String, String)>,
-    /// Scripts by the name that clients know them by, and the one they have here.
-    scripts: HashMap<Vec<u8>, Vec<u8>>,
+    /// Whether it has the product's library of scripts.
+    is_loaded: bool,
     /// What Redis answered with an error, and nobody looked at yet.
     errors: Vec<String>,
     /// The scripts' clock, which is set together with whatever is asked next.
@@ -74,7 +73,7 @@ impl Upstream {
         let this = Self(Arc::new(Mutex::new(Connection {
             stream,
             planted: planted(),
-            scripts: HashMap::new(),
+            is_loaded: false,
             errors: Vec::new(),
             time: None,
             times: 0,
@@ -93,15 +92,7 @@ impl Upstream {
         let mut this = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = Vec::new();
         for words in requests {
-            match words.as_slice() {
-                [verb, sha, rest @ ..] if verb == b"EVALSHA" => {
-                    let known = this.scripts.get(sha).expect("a script that is loaded");
-                    let mut words = vec![verb.clone(), known.clone()];
-                    words.extend_from_slice(rest);
-                    bytes.extend(encode(&words));
-                }
-                words => bytes.extend(encode(words)),
-            }
+            bytes.extend(encode(words));
         }
         let replies = this.send(&bytes, requests.len());
         let errors = replies.iter().filter(|reply| reply.starts_with(b"-"));
@@ -124,9 +115,10 @@ impl Upstream {
         vec![encode(&words)]
     }
 
-    /// Loads a script that clients call `sha`.
-    pub(crate) fn load(&self, sha: &[u8], text: &[u8]) {
-        let mut text = String::from_utf8(text.to_vec()).expect("a script");
+    /// Loads the product's library of scripts. Its functions keep their names, whatever is
+    /// replaced in them.
+    pub(crate) fn load(&self, text: &[u8]) -> Vec<u8> {
+        let mut text = String::from_utf8(text.to_vec()).expect("a library");
         let mut this = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (from, to) in &this.planted {
             text = text.replace(from, to);
@@ -134,14 +126,17 @@ impl Upstream {
         for (from, to) in REPLACED {
             text = text.replace(from, to);
         }
-        text.insert_str(0, ADDED);
-        let reply = this.send(&encode(&["SCRIPT", "LOAD", &text]), 1).remove(0);
-        this.scripts.insert(sha.to_vec(), Reply::read(&reply).bytes());
+        let head = text.find('\n').expect("a line that names the library");
+        text.insert_str(head + 1, ADDED);
+        let reply = this.send(&encode(&["FUNCTION", "LOAD", "REPLACE", &text]), 1).remove(0);
+        assert!(!reply.starts_with(b"-"), "{}", String::from_utf8_lossy(&reply));
+        this.is_loaded = true;
+        reply
     }
 
-    /// Whether clients may call `sha`.
-    pub(crate) fn knows(&self, sha: &[u8]) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).scripts.contains_key(sha)
+    /// Whether clients may call scripts.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_loaded
     }
 
     /// One command of the simulator's own.
@@ -157,10 +152,7 @@ impl Upstream {
 
     /// Loads a script of the simulator's own, as it is, and gives its name.
     pub(crate) fn load_own(&self, text: &str) -> Vec<u8> {
-        let sha = self.ask(&["SCRIPT", "LOAD", text]).bytes();
-        let mut this = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        this.scripts.insert(sha.clone(), sha.clone());
-        sha
+        self.ask(&["SCRIPT", "LOAD", text]).bytes()
     }
 
     /// Sets the scripts' clock.

@@ -1,15 +1,17 @@
--- Shared by all scripts: what a script uses of it is put in front of it, after what that
--- uses of the generated constants: LEGAL and STATES (the model's table of transitions, as
--- ' cause:from>to ..', and its states, as ' state ..'), EVENTS_KEPT, ERRORS_KEPT,
--- ANSWERS_KEPT, INSTRUCTIONS_KEPT, CLOCK_SLACK_US, MAX_LOSSES, MAX_PRIORITY and
--- DEFAULT_MAX_ATTEMPTS.
+-- Shared by all scripts, which are functions of one library: Redis runs this text once, as it
+-- is loaded. In front of it stand DIGEST, which ends the functions' names, and the generated
+-- constants: LEGAL and STATES (the model's table of transitions, as ' cause:from>to ..', and
+-- its states, as ' state ..'), EVENTS_KEPT, ERRORS_KEPT, ANSWERS_KEPT, INSTRUCTIONS_KEPT,
+-- CLOCK_SLACK_US, MAX_LOSSES, MAX_PRIORITY and DEFAULT_MAX_ATTEMPTS.
 --
 -- Conventions: time is microseconds since the epoch; an absent value is ''
 -- in arguments and replies; a reply is a list of strings whose first says what
 -- came of it. Numbers beyond 14 digits must pass through int(), because Lua
 -- would otherwise shorten them when it makes them text.
 
-local call = redis.call
+-- Of the present call: redis.call, which is not there while the library is loaded, and the
+-- arguments.
+local call, ARGV
 
 local function int(n)
   -- Much the most frequent.

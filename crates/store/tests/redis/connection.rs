@@ -385,6 +385,44 @@ async fn emptied_redis_should_fence_everybody() {
     world.accept("g", plan(&[("a", &[])])).await;
     let worker = world.join("w", "any", "g").await;
     world.raw::<()>(&["FLUSHALL"]);
-    world.raw::<()>(&["SCRIPT", "FLUSH"]);
+    world.raw::<()>(&["FUNCTION", "FLUSH"]);
     assert_eq!(world.claim(&worker).await, Claim::Fenced);
+}
+
+#[tokio::test]
+async fn scripts_of_other_versions_should_be_forgotten_and_nobody_elses() {
+    let world = World::new().await;
+    let load = |name: &str| {
+        let text = format!(
+            "#!lua name={name}\nredis.register_function('f_{name}', function() return 1 end)"
+        );
+        world.raw::<()>(&["FUNCTION", "LOAD", &text]);
+    };
+    for name in ["orch_0123456789ab", "orch_ba9876543210", "theirs"] {
+        load(name);
+    }
+    world.store.forget_other_scripts().await.unwrap();
+    let left: Vec<Vec<redis::Value>> = world.raw(&["FUNCTION", "LIST"]);
+    let mut names: Vec<String> =
+        left.into_iter().map(|of| redis::from_redis_value(of[1].clone()).unwrap()).collect();
+    names.sort();
+    assert!(
+        matches!(&names[..], [ours, other] if ours.starts_with("orch_") && other == "theirs"),
+        "{names:?}"
+    );
+    // Its own are still there, and again where another version had them forgotten.
+    world.accept("g", plan(&[("a", &[])])).await;
+    world.raw::<()>(&["FUNCTION", "DELETE", &names[0]]);
+    let worker = world.join("w", "any", "g").await;
+    granted(world.claim(&worker).await);
+}
+
+/// Redis compares its whole memory before it runs one that may write.
+#[tokio::test]
+async fn what_only_reads_should_run_where_redis_can_write_nothing() {
+    let world = World::new().await;
+    world.join("w", "any", "g").await;
+    world.raw::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    assert_eq!(world.store.agents().await.unwrap().len(), 1);
+    world.raw::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
 }
