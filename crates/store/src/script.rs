@@ -31,11 +31,10 @@ fn constants() -> String {
     for state in State::ALL {
         _ = write!(text, "{state} ");
     }
-    text.push_str("'\nlocal LEGAL = ' ");
+    text.push_str("'\nlocal LEGAL = {}\n");
     for (from, cause, to) in TRANSITIONS {
-        _ = write!(text, "{cause}:{from}>{to} ");
+        _ = writeln!(text, "LEGAL.{cause} = LEGAL.{cause} or {{}}\nLEGAL.{cause}.{from} = '{to}'");
     }
-    text.push_str("'\n");
     for (name, value) in [
         ("ERRORS_KEPT", ERRORS_KEPT),
         ("ANSWERS_KEPT", ANSWERS_KEPT),
@@ -170,8 +169,8 @@ mod tests {
     #[test]
     fn table_in_lua_should_be_the_models() {
         let text = constants();
-        assert!(text.contains(" claim:ready>running "), "{text}");
-        assert!(text.contains(" complete:running>done "), "{text}");
+        assert!(text.contains("\nLEGAL.claim.ready = 'running'\n"), "{text}");
+        assert!(text.contains("\nLEGAL.complete.running = 'done'\n"), "{text}");
         assert!(text.contains(" blocked ready running "), "{text}");
     }
 

@@ -1,6 +1,6 @@
 -- Shared by all scripts, which are functions of one library: Redis runs this text once, as it
 -- is loaded. In front of it stand DIGEST, which ends the functions' names, and the generated
--- constants: LEGAL and STATES (the model's table of transitions, as ' cause:from>to ..', and
+-- constants: LEGAL and STATES (the model's table of transitions, LEGAL[cause][from] is to, and
 -- its states, as ' state ..'), EVENTS_KEPT, ERRORS_KEPT, ANSWERS_KEPT, INSTRUCTIONS_KEPT,
 -- CLOCK_SLACK_US, MAX_LOSSES, MAX_PRIORITY and DEFAULT_MAX_ATTEMPTS.
 --
@@ -26,36 +26,40 @@ local function clock(given)
   return tonumber(t[1]) * 1000000 + tonumber(t[2])
 end
 
--- What was written out last, and its day: a script writes the present several times, and
--- other times of the same day.
-local written = {}
+-- Seconds since the epoch as text up to the second, each worked out once: scripts write the
+-- present, and what is a lease ahead of it, some thousand times a second.
+local texts, texts_kept = {}, 0
+local MOST_TEXTS = 64
+
+local function second_text(secs)
+  local rest = secs % 86400
+  local z = (secs - rest) / 86400 + 719468
+  local doe = z % 146097
+  local era = (z - doe) / 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
+    - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  local s = rest % 60
+  local m = (rest - s) / 60 % 60
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d', year, month, day,
+    (rest - s - m * 60) / 3600, m, s)
+end
 
 -- Microseconds as ISO 8601 in UTC; Redis' Lua has no os.date.
 local function iso(us)
-  if written.us == us then return written.text end
   local micros = us % 1000000
   local secs = (us - micros) / 1000000
-  local rest = secs % 86400
-  if written.midnight ~= secs - rest then
-    local z = (secs - rest) / 86400 + 719468
-    local doe = z % 146097
-    local era = (z - doe) / 146097
-    local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
-      - math.floor(doe / 146096)) / 365)
-    local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
-    local mp = math.floor((5 * doy + 2) / 153)
-    local day = doy - math.floor((153 * mp + 2) / 5) + 1
-    local month = mp < 10 and mp + 3 or mp - 9
-    local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-    written.midnight = secs - rest
-    written.date = string.format('%04d-%02d-%02dT', year, month, day)
+  local text = texts[secs]
+  if not text then
+    if texts_kept == MOST_TEXTS then texts, texts_kept = {}, 0 end
+    text = second_text(secs)
+    texts[secs], texts_kept = text, texts_kept + 1
   end
-  local s = rest % 60
-  local m = (rest - s) / 60 % 60
-  written.us = us
-  written.text = written.date
-    .. string.format('%02d:%02d:%02d.%06dZ', (rest - s - m * 60) / 3600, m, s, micros)
-  return written.text
+  return string.format('%s.%06dZ', text, micros)
 end
 
 local function emit(kind, ...)

@@ -12,7 +12,7 @@ local r = registration(agent)
 if r.incarnation ~= ARGV[3] then return {'fenced'} end
 if running_of(agent, r) then return {'holding'} end
 local goal, role = r.goal, r['cap:role']
-if is_paused(agent) then
+if control_of(agent, r).is_paused then
   pass_wake(goal, role)
   return {'held', 'paused', ''}
 end

@@ -20,7 +20,7 @@ end
 local t, state, r = held_task(agent, incarnation, id, epoch, read)
 if state ~= 'hold' then return and_next(state, agent, r, now, ttl_ms, ARGV[8]) end
 
-if ARGV[11] ~= '' then keep_memory(agent, ARGV[10], ARGV[11]) end
+if ARGV[11] ~= '' then keep_memory(agent, r, ARGV[10], ARGV[11]) end
 -- What it grants itself needs no other agent's wake.
 if ARGV[8] == '1' then deferred = {} end
 forget_session(t)

@@ -13,7 +13,7 @@ local ttl_ms = ARGV[10]
 local t, state, r = held_task(agent, incarnation, id, epoch)
 if state ~= 'hold' then return and_next(state, agent, r, now, ttl_ms, ARGV[9]) end
 
-if ARGV[12] ~= '' then keep_memory(agent, ARGV[11], ARGV[12]) end
+if ARGV[12] ~= '' then keep_memory(agent, r, ARGV[11], ARGV[12]) end
 local key = 'task:' .. id
 -- A plan that changed meanwhile starts the count anew.
 local changed = t.stale == '1'

@@ -38,7 +38,7 @@ end
 -- The epoch outgrows the old one and the clock, so that neither a clock that
 -- jumps back nor a Redis restored from an older file grants one twice.
 local function grant(t, now, agent, incarnation, ttl_ms)
-  call('ZREM', ready_key(t), t.id)
+  if not t.is_taken then call('ZREM', ready_key(t), t.id) end
   t.epoch = int(math.max((tonumber(t.epoch) or 0) + 1, now))
   raise_epoch_floor(t.epoch)
   t.attempt = int(tonumber(t.attempt) + 1)
@@ -58,22 +58,20 @@ local function grant(t, now, agent, incarnation, ttl_ms)
   return grant_reply(t)
 end
 
--- The best entry of one queue that is really READY; entries that are not are
--- leftovers and are removed.
-local function head(key)
+-- Takes the best entry that is really READY out of the queue of a goal and role ('' is any);
+-- entries that are not are leftovers. nil where there is none.
+local function take_first(key, goal, role)
   for _ = 1, STALE_PER_CLAIM do
-    local first = call('ZRANGE', key, '0', '0', 'WITHSCORES')
-    if not first[1] then return nil end
+    local id = call('ZPOPMIN', key)[1]
+    if not id then return nil end
     -- All that a grant needs.
-    local id = first[1]
-    local v = call('HMGET', 'task:' .. id, 'goal', 'status', 'epoch', 'attempt', 'role',
-      'generation', 'session', 'reason', 'progress', 'not_before', 'stale')
-    if v[2] == 'ready' then
-      return {id = id, goal = v[1] or '', status = v[2], epoch = v[3] or '', attempt = v[4] or '',
-        role = v[5] or '', generation = v[6] or '', session = v[7] or '', reason = v[8] or '',
-        progress = v[9] or '', not_before = v[10] or '', stale = v[11] or ''}, tonumber(first[2])
+    local v = call('HMGET', 'task:' .. id, 'status', 'epoch', 'attempt', 'generation',
+      'session', 'reason', 'progress', 'not_before', 'stale')
+    if v[1] == 'ready' then
+      return {id = id, goal = goal, role = role, status = v[1], epoch = v[2] or '',
+        attempt = v[3] or '', generation = v[4] or '', session = v[5] or '', reason = v[6] or '',
+        progress = v[7] or '', not_before = v[8] or '', stale = v[9] or '', is_taken = true}
     end
-    call('ZREM', key, id)
   end
   return nil
 end
@@ -98,15 +96,12 @@ end
 
 local function pick(goal, role, shell_only)
   local any_key, own_key = 'dag:' .. goal .. ':ready', 'dag:' .. goal .. ':ready:' .. role
-  local any, own, any_score, own_score
-  if shell_only then
-    any, own = heads(any_key, true, 1)[1], heads(own_key, true, 1)[1]
-    any_score, own_score = any and any.score, own and own.score
-  else
-    any, any_score = head(any_key)
-    own, own_score = head(own_key)
+  if not shell_only then
+    if call('EXISTS', own_key) == 0 then return take_first(any_key, goal, '') end
+    if call('EXISTS', any_key) == 0 then return take_first(own_key, goal, role) end
   end
-  if any and own then return own_score < any_score and own or any end
+  local any, own = heads(any_key, shell_only, 1)[1], heads(own_key, shell_only, 1)[1]
+  if any and own then return own.score < any.score and own or any end
   return any or own
 end
 
@@ -115,10 +110,6 @@ local function running_of(agent, r)
   if r.task == '' then return nil end
   local t = task_of(r.task)
   return t.status == 'running' and t.epoch == r.epoch and t.owner == agent and t or nil
-end
-
-local function is_paused(agent)
-  return call('HGET', 'agent:' .. agent .. ':control', 'paused') == '1'
 end
 
 -- Nothing that this agent may claim now: it is idle, for tasks that need no model where
@@ -134,7 +125,7 @@ local function choose(agent, r, now, ttl_ms, wanted)
   local running = running_of(agent, r)
   if running then return grant_reply(running) end
   local goal, role = r.goal, r['cap:role']
-  if is_paused(agent) then
+  if control_of(agent, r).is_paused then
     pass_wake(goal, role)
     return {'held', 'paused', ''}
   end
@@ -179,9 +170,8 @@ local function and_next(result, agent, r, now, ttl_ms, wants_next)
     reply = claim_for(agent, r, now, ttl_ms, '')
     granted = reply[1] == 'granted'
   end
-  table.insert(reply, 1, result)
   if r and r.has_ended and not granted then
     call('HDEL', 'agent:' .. agent .. ':registered', 'task', 'epoch')
   end
-  return reply
+  return {result, unpack(reply)}
 end

@@ -5,4 +5,4 @@ local agent = ARGV[1]
 if call('HGET', 'agent:' .. agent .. ':registered', 'incarnation') ~= ARGV[2] then
   return {'fenced'}
 end
-return {keep_memory(agent, ARGV[3], ARGV[4]) and 'saved' or 'flushed'}
+return {keep_memory(agent, {}, ARGV[3], ARGV[4]) and 'saved' or 'flushed'}

@@ -54,20 +54,24 @@ end
 
 -- What `cause` makes of a task in `status`; nil where it is not listed.
 local function next_state(cause, status)
-  local _, last = string.find(LEGAL, ' ' .. cause .. ':' .. status .. '>', 1, true)
-  return last and string.match(LEGAL, '^%a+', last + 1)
+  return LEGAL[cause] and LEGAL[cause][status]
 end
 
--- Moves a task, where that is legal, and sets the fields and values that follow.
+-- Moves a task, where that is legal, and sets the fields and values that follow. One that
+-- does not run has no owner.
 local function move(t, cause, ...)
-  local to = next_state(cause, t.status)
+  local from, to = t.status, next_state(cause, t.status)
   if not to then return false end
-  if to ~= t.status then
-    count(t.goal, t.status, t.role, -1)
-    count(t.goal, to, t.role, 1)
-  end
-  t.from = t.status
+  t.from = from
   t.status = to
+  if to ~= from then
+    count(t.goal, from, t.role, -1)
+    count(t.goal, to, t.role, 1)
+    if from == 'running' then
+      call('HSET', 'task:' .. t.id, 'status', to, 'owner', '', 'lease_expires', '', ...)
+      return true
+    end
+  end
   call('HSET', 'task:' .. t.id, 'status', to, ...)
   return true
 end
@@ -182,7 +186,6 @@ end
 local function end_lease(t, r)
   call('HDEL', 'leases', t.id)
   call('DEL', 'task:' .. t.id .. ':lock')
-  call('HDEL', 'task:' .. t.id, 'owner', 'lease_expires')
   local held = r or fields('agent:' .. t.owner .. ':registered', 'task', 'epoch')
   if held.task ~= t.id or held.epoch ~= t.epoch then return end
   if r then
@@ -304,11 +307,18 @@ local function registration(agent)
     task = v[4] or '', epoch = v[5] or '', provider = v[6] or ''}
 end
 
--- Snapshots an agent's memory, unless a person flushed it since. Returns whether.
-local function keep_memory(agent, flushes, memory)
-  if (call('HGET', 'agent:' .. agent .. ':control', 'flushes') or '') ~= flushes then
-    return false
+-- What people asked of an agent; read once, and kept with its registration.
+local function control_of(agent, r)
+  if not r.control then
+    local v = call('HMGET', 'agent:' .. agent .. ':control', 'paused', 'flushes')
+    r.control = {is_paused = v[1] == '1', flushes = v[2] or ''}
   end
+  return r.control
+end
+
+-- Snapshots an agent's memory, unless a person flushed it since. Returns whether.
+local function keep_memory(agent, r, flushes, memory)
+  if control_of(agent, r).flushes ~= flushes then return false end
   call('SET', 'agent:' .. agent .. ':memory', memory)
   return true
 end
@@ -387,8 +397,10 @@ local FLOOR = 'orchestrator:epoch-floor'
 local function epoch_floor() return tonumber(call('GET', FLOOR) or '0') end
 
 local function raise_epoch_floor(epoch)
-  local outgrown = tonumber(epoch) or 0
-  if outgrown > epoch_floor() then call('SET', FLOOR, epoch) end
+  local outgrown = tonumber(epoch)
+  if not outgrown then return end
+  local highest = call('SET', FLOOR, epoch, 'GET')
+  if highest and tonumber(highest) > outgrown then call('SET', FLOOR, highest) end
 end
 
 -- When a parked task would be due: the year 9999. Only a person or another plan brings
