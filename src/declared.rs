@@ -19,6 +19,10 @@ use tokio::time::{Instant, timeout};
 use crate::paths;
 use crate::report::Problem;
 
+/// The same texts are understood anew after so long: paths that they name may lead elsewhere
+/// by then, where no event told of it.
+const UNDERSTAND_EVERY: Duration = Duration::from_secs(60);
+
 /// What is declared, and what is wrong with the declaration.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
@@ -49,10 +53,11 @@ pub(crate) fn follow(
         problems,
         texts: None,
         changed_at: Instant::now(),
+        understood_at: None,
         reads: BTreeSet::new(),
     };
     follower.restore();
-    follower.look();
+    follower.look(true);
     tokio::spawn(async move { follower.run(resync, cancel).await });
     Source { declared: declared_out, known: known_out, problems: problems_out }
 }
@@ -70,6 +75,8 @@ struct Follower {
     /// As read last.
     texts: Option<Texts>,
     changed_at: Instant,
+    /// When these very texts were last understood and taken as settled.
+    understood_at: Option<Instant>,
     /// Files besides `file` that the declaration was made of.
     reads: BTreeSet<PathBuf>,
 }
@@ -84,6 +91,7 @@ impl Follower {
                 |error| tracing::warn!(target: "orchestrator", %error, "Cannot watch files"),
             )
             .ok();
+        let mut woken = true;
         loop {
             if let Some(watch) = &mut watch {
                 let mut paths = self.reads.clone();
@@ -92,11 +100,11 @@ impl Follower {
                     tracing::warn!(target: "orchestrator", %error, "Cannot watch files");
                 }
             }
-            let settling = self.look();
+            let settling = self.look(woken);
             let wait = settling.unwrap_or(resync).min(resync);
             tokio::select! {
                 () = cancel.cancelled() => return,
-                _ = timeout(wait, changed.notified()) => {}
+                event = timeout(wait, changed.notified()) => woken = event.is_ok(),
             }
         }
     }
@@ -120,14 +128,20 @@ impl Follower {
             .collect()
     }
 
-    /// Looks at the file. When to look again, where that is soon.
-    fn look(&mut self) -> Option<Duration> {
+    /// Looks at the file. When to look again, where that is soon. `woken` is whether something
+    /// happened in the folders.
+    fn look(&mut self, woken: bool) -> Option<Duration> {
         let mut texts = self.read();
         let now = Instant::now();
         let same = self.texts.as_ref() == Some(&texts);
         if !same {
             self.changed_at = now;
         }
+        let is_recent = |at: Instant| now.duration_since(at) < UNDERSTAND_EVERY;
+        if same && !woken && self.understood_at.is_some_and(is_recent) {
+            return None;
+        }
+        self.understood_at = None;
         let text = match texts.first_mut() {
             Some((_, Ok(text))) => std::mem::take(text),
             Some((_, Err(problem))) => {
@@ -140,6 +154,9 @@ impl Follower {
         let parsed = instructions::parse(&self.project, &self.file, &text);
         let age = now.duration_since(self.changed_at);
         let settled = !parsed.unsettled || age >= SETTLE;
+        if settled {
+            self.understood_at = Some(now);
+        }
         if !same || settled {
             self.take(if settled { parsed.settled() } else { parsed }, &text);
         }

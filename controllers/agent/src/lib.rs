@@ -185,6 +185,9 @@ impl<S: Supervisor, P: Processes> Reconciler<S, P> {
     /// Remembers a process that was found, while it lives.
     fn found(&self, name: &AgentName, process: Identity) {
         let mut memories = self.memories();
+        if memories.get(name).is_some_and(|memory| memory.knows(&process)) {
+            return;
+        }
         // Looked at while locked: what was seen dead is forgotten under this lock, and
         // must not come back to die a second time.
         if self.parts.processes.is_alive(&process) {

@@ -101,8 +101,12 @@ impl Reconciler {
     }
 }
 
-pub(crate) fn read_file(root: &Path, path: &Path) -> Content {
-    match read::read(root, path) {
+fn read_file(root: &Path, path: &Path) -> Content {
+    content(read::read(root, path))
+}
+
+pub(crate) fn content(read: Result<String, read::Error>) -> Content {
+    match read {
         Ok(text) => Content::Text(text),
         Err(read::Error::NotFound(_)) => Content::Missing,
         Err(error) => Content::Unreadable(reconcile::error_chain(&error)),

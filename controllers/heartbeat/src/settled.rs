@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use control_files::directives::ack_path;
-use control_files::read;
+use control_files::read::Root;
 use model::{AgentName, Declared};
 use store::agent::Agent;
 
-use crate::observe::read_file;
+use crate::observe::content;
 use crate::plan::{Content, Snapshot};
 use crate::{Reconciler, write};
 
@@ -42,21 +42,22 @@ pub(crate) fn print_of(text: &str) -> u64 {
     hasher.finish()
 }
 
-fn prints(root: &Path, heartbeat: &Path) -> Prints {
-    let file = match read_file(root, heartbeat) {
+fn prints(root: &Root, heartbeat: &Path) -> Prints {
+    let file = match content(root.read(heartbeat)) {
         Content::Text(text) => Some(Some(print_of(&text))),
         Content::Missing => Some(None),
         Content::Unreadable(_) | Content::Conflict(_) => None,
     };
-    let answers = read::read(root, &ack_path(heartbeat)).ok().map(|text| print_of(&text));
+    let answers = root.read(&ack_path(heartbeat)).ok().map(|text| print_of(&text));
     Prints { file, answers }
 }
 
 impl Reconciler {
-    /// Looks at the files of all declared agents.
+    /// Looks at the files of all declared agents; none where there is no project.
     pub(crate) async fn prints(&self) -> BTreeMap<AgentName, Prints> {
         let (root, declared) = (self.project_root.clone(), self.declared.borrow().clone());
         write::blocking(move || {
+            let Ok(root) = Root::of(&root) else { return BTreeMap::new() };
             let of = declared.agents.values();
             of.map(|spec| (spec.name.clone(), prints(&root, &spec.heartbeat))).collect()
         })

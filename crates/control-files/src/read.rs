@@ -104,41 +104,63 @@ pub enum Error {
 /// # Errors
 /// [`Error`]: each says what is wrong with which file and what to do.
 pub fn read(project_root: &Path, path: &Path) -> Result<String, Error> {
-    let io_error = |action| {
-        move |source: io::Error| {
-            if is_missing(&source) {
-                return Error::NotFound(path.to_owned());
+    Root::of(project_root)?.read(path)
+}
+
+/// The project's folder where it really is now, to read several files without looking for it
+/// each time.
+#[derive(Debug)]
+pub struct Root(PathBuf);
+
+impl Root {
+    /// Looks where `project_root` is.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it is not there.
+    pub fn of(project_root: &Path) -> Result<Self, Error> {
+        canonical_root(project_root).map(Self)
+    }
+
+    /// As [`read`].
+    ///
+    /// # Errors
+    /// [`Error`]: each says what is wrong with which file and what to do.
+    pub fn read(&self, path: &Path) -> Result<String, Error> {
+        let io_error = |action| {
+            move |source: io::Error| {
+                if is_missing(&source) {
+                    return Error::NotFound(path.to_owned());
+                }
+                Error::Io { action, path: path.to_owned(), source }
             }
-            Error::Io { action, path: path.to_owned(), source }
+        };
+        // O_PATH opens the place, not the thing: it cannot block or have effects.
+        let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| io_error("open")(errno.into()))?;
+        let stat = rustix::fs::fstat(&place).map_err(|errno| io_error("examine")(errno.into()))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::RegularFile {
+            return Err(Error::NotRegular { path: path.to_owned(), kind: name_of(kind) });
         }
-    };
-    let root = canonical_root(project_root)?;
-    // O_PATH opens the place, not the thing: it cannot block or have effects.
-    let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| io_error("open")(errno.into()))?;
-    let stat = rustix::fs::fstat(&place).map_err(|errno| io_error("examine")(errno.into()))?;
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    if kind != FileType::RegularFile {
-        return Err(Error::NotRegular { path: path.to_owned(), kind: name_of(kind) });
+        let real = std::fs::read_link(proc_path(&place)).map_err(io_error("locate"))?;
+        if !real.starts_with(&self.0) {
+            return Err(Error::Outside { path: real, root: self.0.clone() });
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+        if size > MAX_BYTES {
+            return Err(Error::TooLarge { path: path.to_owned(), bytes: size });
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = rustix::fs::open(proc_path(&place), flags, Mode::empty())
+            .map_err(|errno| io_error("open")(errno.into()))?;
+        let mut bytes = Vec::new();
+        // It may have grown since: the limit holds for what is read, too.
+        File::from(file).take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io_error("read"))?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(Error::TooLarge { path: path.to_owned(), bytes: bytes.len() as u64 });
+        }
+        text(path, bytes)
     }
-    let real = std::fs::read_link(proc_path(&place)).map_err(io_error("locate"))?;
-    if !real.starts_with(&root) {
-        return Err(Error::Outside { path: real, root });
-    }
-    let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-    if size > MAX_BYTES {
-        return Err(Error::TooLarge { path: path.to_owned(), bytes: size });
-    }
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = rustix::fs::open(proc_path(&place), flags, Mode::empty())
-        .map_err(|errno| io_error("open")(errno.into()))?;
-    let mut bytes = Vec::new();
-    // It may have grown since: the limit holds for what is read, too.
-    File::from(file).take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io_error("read"))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::TooLarge { path: path.to_owned(), bytes: bytes.len() as u64 });
-    }
-    text(path, bytes)
 }
 
 /// A parent that is a file counts, too: there is nothing of that name.

@@ -5,11 +5,12 @@
 //! another process by now. A zombie counts as gone: it will do nothing more, and
 //! whether somebody has collected its status is of no interest here.
 
-use std::io;
-use std::{fmt, fs};
+use std::{fmt, io};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::scan;
 
 /// One process, for as long as the machine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,10 +117,9 @@ impl Stat {
         if to_pid(pid).is_none() {
             return Ok(None);
         }
-        let path = format!("/proc/{pid}/stat");
-        match fs::read(&path) {
+        match scan::read(pid, "stat") {
             Ok(bytes) => Self::parse(&bytes).map(Some).ok_or_else(|| {
-                let text = format!("{path} is not as described in proc(5)");
+                let text = format!("/proc/{pid}/stat is not as described in proc(5)");
                 io::Error::new(io::ErrorKind::InvalidData, text)
             }),
             // ESRCH: it ended between open and read.

@@ -12,6 +12,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 use std::{fs, io};
 
+use rustix::buffer::spare_capacity;
+
 use crate::Identity;
 use crate::identity::Stat;
 
@@ -20,6 +22,9 @@ use crate::identity::Stat;
 /// from its disk it was longer than 20 ms, and a process slipped through.
 const EXEC_LOOKS: u32 = 200;
 const EXEC_PAUSE: Duration = Duration::from_millis(1);
+
+/// How much of a file is read at once: more than most have.
+const PIECE_BYTES: usize = 4_096;
 
 /// A process that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +128,15 @@ fn settled(pid: u32, file: &str) -> io::Result<Vec<u8>> {
     read(pid, file)
 }
 
-fn read(pid: u32, file: &str) -> io::Result<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/{file}"))
+/// Reads a file of `/proc/PID`. Such a file has no size that could be asked for, and is read in
+/// one piece: a scan reads hundreds, and the kernel writes each text anew.
+pub(crate) fn read(pid: u32, file: &str) -> io::Result<Vec<u8>> {
+    let file = fs::File::open(format!("/proc/{pid}/{file}"))?;
+    let mut bytes = Vec::with_capacity(PIECE_BYTES);
+    while rustix::io::read(&file, spare_capacity(&mut bytes))? > 0 {
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(PIECE_BYTES);
+        }
+    }
+    Ok(bytes)
 }
