@@ -2,7 +2,7 @@
 //! started it may be gone, and nobody else lists it.
 
 use std::collections::BTreeSet;
-use std::{fs, io};
+use std::io;
 
 use model::AgentName;
 use process::Identity;
@@ -22,15 +22,9 @@ pub(crate) fn find(fleet: &str) -> io::Result<Vec<(AgentName, Identity)>> {
         // What an agent starts shows the agent's arguments until it calls exec(2), and
         // remains the same process after that: taken for an agent that does not
         // register, it would be ended in the middle of its work.
-        let is_child = parent(process.identity.pid).is_some_and(|parent| pids.contains(&parent));
-        (!is_child).then_some((name, process.identity))
+        (!pids.contains(&process.parent)).then_some((name, process.identity))
     });
     Ok(agents.collect())
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// Whether these are the arguments of an agent of this fleet.

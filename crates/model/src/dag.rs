@@ -86,12 +86,21 @@ impl Dag {
     /// # Errors
     /// [`Error`] names the first thing that is wrong.
     pub fn new(tasks: Vec<TaskSpec>, edges: &[(TaskId, TaskId)]) -> Result<Self, Error> {
-        check_sizes(tasks.len(), edges.len())?;
+        Self::linked(tasks, edges.iter().map(|(task, dependency)| (task, dependency)))
+    }
+
+    /// The same with edges that are read where they are: a large plan has many.
+    ///
+    /// # Errors
+    /// As [`Dag::new`].
+    pub fn linked<'a>(
+        tasks: Vec<TaskSpec>,
+        edges: impl Iterator<Item = (&'a TaskId, &'a TaskId)> + Clone,
+    ) -> Result<Self, Error> {
+        check_sizes(tasks.len(), edges.clone().count())?;
         let mut position = HashMap::with_capacity(tasks.len());
         for (i, task) in tasks.iter().enumerate() {
-            if task.priority > MAX_PRIORITY {
-                return Err(Error::Priority { task: task.id.clone(), priority: task.priority });
-            }
+            check_priority(task)?;
             if position.insert(&task.id, i as u32).is_some() {
                 return Err(Error::Duplicate(task.id.clone()));
             }
@@ -111,51 +120,8 @@ impl Dag {
             list.dedup();
         }
         drop(position);
-        let dag = Self { tasks, deps };
-        dag.check_cycles()?;
-        Ok(dag)
-    }
-
-    fn check_cycles(&self) -> Result<(), Error> {
-        let edge_count = self.deps.iter().map(Vec::len).sum();
-        let mut graph = DiGraph::<(), (), u32>::with_capacity(self.tasks.len(), edge_count);
-        for _ in &self.tasks {
-            graph.add_node(());
-        }
-        for (to, list) in self.deps.iter().enumerate() {
-            for from in list {
-                graph.add_edge(NodeIndex::new(*from as usize), NodeIndex::new(to), ());
-            }
-        }
-        if toposort(&graph, None).is_ok() {
-            return Ok(());
-        }
-        // Some component holds more than one task, or one that waits for itself.
-        let component = kosaraju_scc(&graph)
-            .into_iter()
-            .find(|scc| scc.len() > 1 || scc.iter().any(|n| graph.contains_edge(*n, *n)));
-        let members: Vec<u32> =
-            component.unwrap_or_default().iter().map(|n| n.index() as u32).collect();
-        Err(Error::Cycle(self.walk_cycle(&members)))
-    }
-
-    /// One circle within a strongly connected component, in the order in which
-    /// each waits for the next.
-    fn walk_cycle(&self, members: &[u32]) -> Vec<TaskId> {
-        let inside: std::collections::HashSet<u32> = members.iter().copied().collect();
-        let mut path: Vec<u32> = Vec::new();
-        let mut seen_at: HashMap<u32, usize> = HashMap::new();
-        let mut current = members.iter().copied().min();
-        while let Some(node) = current {
-            if let Some(start) = seen_at.get(&node) {
-                path.drain(..*start);
-                break;
-            }
-            seen_at.insert(node, path.len());
-            path.push(node);
-            current = self.deps[node as usize].iter().copied().find(|d| inside.contains(d));
-        }
-        path.into_iter().map(|i| self.tasks[i as usize].id.clone()).collect()
+        check_cycles(&deps).map_err(|circle| cycle(&circle, |i| &tasks[i].id))?;
+        Ok(Self { tasks, deps })
     }
 
     /// The tasks, in the order in which they were declared.
@@ -216,6 +182,74 @@ fn check_sizes(tasks: usize, edges: usize) -> Result<(), Error> {
         return Err(Error::TooLarge { what: "edges", count: edges, limit: MAX_EDGES });
     }
     Ok(())
+}
+
+fn check_priority(task: &TaskSpec) -> Result<(), Error> {
+    if task.priority > MAX_PRIORITY {
+        return Err(Error::Priority { task: task.id.clone(), priority: task.priority });
+    }
+    Ok(())
+}
+
+/// Whether tasks of different ids would be a DAG, where `deps` holds by position the positions
+/// of what each waits for: as [`Dag::new`] without making one.
+///
+/// # Errors
+/// [`Error`] names the first thing that is wrong.
+///
+/// # Panics
+/// Where a position is not one of `tasks`.
+pub fn check(tasks: &[&TaskSpec], deps: &[Vec<u32>]) -> Result<(), Error> {
+    check_sizes(tasks.len(), deps.iter().map(Vec::len).sum())?;
+    tasks.iter().try_for_each(|task| check_priority(task))?;
+    check_cycles(deps).map_err(|circle| cycle(&circle, |i| &tasks[i].id))
+}
+
+fn cycle<'a>(circle: &[u32], id: impl Fn(usize) -> &'a TaskId) -> Error {
+    Error::Cycle(circle.iter().map(|i| id(*i as usize).clone()).collect())
+}
+
+/// Else the positions of one circle.
+fn check_cycles(deps: &[Vec<u32>]) -> Result<(), Vec<u32>> {
+    let edge_count = deps.iter().map(Vec::len).sum();
+    let mut graph = DiGraph::<(), (), u32>::with_capacity(deps.len(), edge_count);
+    for _ in deps {
+        graph.add_node(());
+    }
+    for (to, list) in deps.iter().enumerate() {
+        for from in list {
+            graph.add_edge(NodeIndex::new(*from as usize), NodeIndex::new(to), ());
+        }
+    }
+    if toposort(&graph, None).is_ok() {
+        return Ok(());
+    }
+    // Some component holds more than one task, or one that waits for itself.
+    let component = kosaraju_scc(&graph)
+        .into_iter()
+        .find(|scc| scc.len() > 1 || scc.iter().any(|n| graph.contains_edge(*n, *n)));
+    let members: Vec<u32> =
+        component.unwrap_or_default().iter().map(|n| n.index() as u32).collect();
+    Err(walk_cycle(deps, &members))
+}
+
+/// One circle within a strongly connected component, in the order in which each waits for
+/// the next.
+fn walk_cycle(deps: &[Vec<u32>], members: &[u32]) -> Vec<u32> {
+    let inside: std::collections::HashSet<u32> = members.iter().copied().collect();
+    let mut path: Vec<u32> = Vec::new();
+    let mut seen_at: HashMap<u32, usize> = HashMap::new();
+    let mut current = members.iter().copied().min();
+    while let Some(node) = current {
+        if let Some(start) = seen_at.get(&node) {
+            path.drain(..*start);
+            break;
+        }
+        seen_at.insert(node, path.len());
+        path.push(node);
+        current = deps[node as usize].iter().copied().find(|d| inside.contains(d));
+    }
+    path
 }
 
 #[cfg(test)]

@@ -102,6 +102,8 @@ const PF_KTHREAD: u64 = 0x0020_0000;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     state: u8,
+    /// The process that started it, or who has taken it over; 0 is the kernel.
+    pub(crate) parent: u32,
     /// The process group; none while the kernel takes the process out of its tables,
     /// when it shows -1.
     pub(crate) group: Option<u32>,
@@ -137,11 +139,12 @@ impl Stat {
         let rest = std::str::from_utf8(bytes.get(name_end + 1..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.bytes().next()?; // field 3
-        let group = fields.nth(1)?.parse::<i64>().ok()?; // field 5
+        let parent = fields.next()?.parse().ok()?; // field 4
+        let group = fields.next()?.parse::<i64>().ok()?; // field 5
         let group = u32::try_from(group).ok();
         let flags = fields.nth(3)?.parse().ok()?; // field 9
         let start_time = fields.nth(12)?.parse().ok()?; // field 22
-        Some(Self { state, group, flags, start_time })
+        Some(Self { state, parent, group, flags, start_time })
     }
 
     /// A thread of the kernel's own, which has neither arguments nor environment.
@@ -171,8 +174,8 @@ mod tests {
             [b"sh", b"a) S 9 9 (b", b") R 1 1", b"((((", b"new\nline )", b"\xff\xfe)"];
         for name in names {
             let stat = parse(name).unwrap();
-            let seen = (stat.group, stat.start_time, stat.state);
-            assert_eq!(seen, (Some(77), 424_242, b'S'), "{name:?}");
+            let seen = (stat.parent, stat.group, stat.start_time, stat.state);
+            assert_eq!(seen, (1, Some(77), 424_242, b'S'), "{name:?}");
             assert!(!stat.is_of_kernel());
         }
     }

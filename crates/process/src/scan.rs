@@ -31,6 +31,8 @@ const PIECE_BYTES: usize = 4_096;
 pub struct Process {
     /// Which process.
     pub identity: Identity,
+    /// The pid of who started it, or has taken it over.
+    pub parent: u32,
     /// Its program and arguments, as it shows them now; what is not UTF-8 is
     /// replaced.
     pub args: Vec<String>,
@@ -54,9 +56,10 @@ pub fn with_pid(pid: u32, matches: impl Fn(&[&str]) -> bool) -> Option<Process> 
         (!views.is_empty() && matches(&views)).then_some(args)
     };
     read()?;
-    let identity = Identity::of(pid).ok()??;
+    let stat = Stat::read(pid).ok()?.filter(Stat::is_living)?;
+    let identity = Identity { pid, start_time: stat.start_time };
     // Again, after its identity is known: the pid may have changed hands.
-    Some(Process { identity, args: read()? })
+    Some(Process { identity, parent: stat.parent, args: read()? })
 }
 
 /// All processes that were started with the environment variable `name` set to

@@ -50,11 +50,8 @@ pub fn plan(goal: &GoalSpec) -> Result<Dag, Refused> {
         return Err(Refused::NoTasks { goal: goal.id.clone() });
     };
     let tasks = pinned.iter().map(|task| task.spec.clone()).collect();
-    let edges: Vec<(TaskId, TaskId)> = pinned
-        .iter()
-        .flat_map(|task| task.after.iter().map(|after| (task.spec.id.clone(), after.clone())))
-        .collect();
-    Dag::new(tasks, &edges).map_err(|source| Refused::NoPlan { goal: goal.id.clone(), source })
+    let edges = pinned.iter().flat_map(|task| task.after.iter().map(|id| (&task.spec.id, id)));
+    Dag::linked(tasks, edges).map_err(|source| Refused::NoPlan { goal: goal.id.clone(), source })
 }
 
 /// The shell block to run for a task.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use model::review::with_review;
-use model::{Dag, TaskId, dag, review};
+use model::{Dag, TaskId, TaskSpec, dag, review};
 
 use super::Context;
 use super::tasks::{Task, Written};
@@ -35,26 +35,35 @@ pub(super) fn check(
     if context.errors() > errors {
         return None;
     }
-    let edges: Vec<(TaskId, TaskId)> = tasks
-        .iter()
-        .flat_map(|task| task.after.iter().map(|(id, _)| (task.spec.id.clone(), id.clone())))
-        .collect();
-    let specs = tasks.iter().map(|task| task.spec.clone()).collect();
-    let dag = match Dag::new(specs, &edges) {
-        Ok(dag) => dag,
-        Err(error) => {
-            let (at, help) = place(&error, &tasks, heading);
-            context.error(&at, error.to_string(), help);
-            return None;
-        }
-    };
-    if review && let Err(error) = with_review(&dag) {
+    if let Err(error) = check_dag(&tasks) {
+        let (at, help) = place(&error, &tasks, heading);
+        context.error(&at, error.to_string(), help);
+        return None;
+    }
+    if review && let Err(error) = check_review(&tasks) {
         refuse_review(context, &error, &tasks, heading);
         return None;
     }
     let roles = tasks.iter().enumerate();
     roles_at.extend(roles.filter_map(|(i, task)| Some((i, task.role_at.clone()?))));
     Some(tasks)
+}
+
+/// Ids and dependencies are right. Copies nothing: a plan can have very many tasks.
+fn check_dag(tasks: &[Task]) -> Result<(), dag::Error> {
+    let specs: Vec<&TaskSpec> = tasks.iter().map(|task| &task.spec).collect();
+    let ids = (0u32..).zip(&specs).map(|(position, spec)| (&spec.id, position));
+    let positions: HashMap<&TaskId, u32> = ids.collect();
+    let after = tasks
+        .iter()
+        .map(|task| task.after.iter().filter_map(|(id, _)| positions.get(id).copied()).collect());
+    dag::check(&specs, &after.collect::<Vec<Vec<u32>>>())
+}
+
+fn check_review(tasks: &[Task]) -> Result<(), review::Error> {
+    let specs = tasks.iter().map(|task| task.spec.clone()).collect();
+    let edges = tasks.iter().flat_map(|task| task.after.iter().map(|(id, _)| (&task.spec.id, id)));
+    with_review(&Dag::linked(specs, edges)?).map(drop)
 }
 
 /// Reports every repeated id.
