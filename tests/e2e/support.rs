@@ -467,7 +467,7 @@ impl Fleet {
         .filter(|identity| mine.contains(identity))
         .collect();
         let pids: Vec<u32> = found.iter().map(|identity| identity.pid).collect();
-        found.retain(|identity| !parent(*identity).is_some_and(|parent| pids.contains(&parent)));
+        found.retain(|identity| !identity.parent().is_some_and(|parent| pids.contains(&parent)));
         found
     }
 
@@ -557,12 +557,6 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let modified = |path: &PathBuf| fs::metadata(path).and_then(|data| data.modified()).ok();
     found.sort_by_cached_key(|path| std::cmp::Reverse(modified(path)));
     found
-}
-
-/// The parent's pid.
-fn parent(process: Identity) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).ok()?;
-    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Which process registered.

@@ -46,6 +46,14 @@ impl Identity {
         })
     }
 
+    /// The pid of who started this very process, or has taken it over. `None` where it is gone
+    /// or cannot be looked at.
+    #[must_use]
+    pub fn parent(&self) -> Option<u32> {
+        let stat = Stat::read(self.pid).ok()??;
+        (stat.is_living() && stat.start_time == self.start_time).then_some(stat.parent)
+    }
+
     /// Whether this very process still runs. A process that cannot be looked at
     /// counts as alive: to be taken for dead has consequences.
     #[must_use]

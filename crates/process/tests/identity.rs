@@ -224,3 +224,15 @@ fn end_marked_should_kill_the_marked_and_only_them() {
     assert!(!first.is_alive() && !second.is_alive() && other.is_alive());
     assert_eq!(end_marked("PROCESS_TEST_END", is_ours).unwrap(), 0);
 }
+
+#[test]
+fn parent_should_be_who_started_it_and_none_once_it_is_gone() {
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let identity = process::Identity::of(child.id()).unwrap().unwrap();
+    assert_eq!(identity.parent(), Some(std::process::id()));
+    let other = process::Identity { start_time: identity.start_time + 1, ..identity };
+    assert_eq!(other.parent(), None, "another process of that pid");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(identity.parent(), None);
+}

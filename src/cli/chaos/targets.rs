@@ -142,7 +142,7 @@ fn sysg(orchestrators: &[Target]) -> Result<Vec<Target>, String> {
     let mut found: Vec<Target> = Vec::new();
     let mut why = "no orchestrator leads on this host, so its supervisor is not known".to_owned();
     for child in orchestrators.iter().map(|target| target.process) {
-        let parent = parent(child).ok_or_else(|| format!("orchestrator {child} has ended"));
+        let parent = child.parent().ok_or_else(|| format!("orchestrator {child} has ended"));
         let checked = parent.and_then(|pid| {
             let process = of_program(pid, &SYSG)?;
             // A child whose parent is still this one has not ended meanwhile, nor has it.
@@ -166,22 +166,7 @@ fn sysg(orchestrators: &[Target]) -> Result<Vec<Target>, String> {
 }
 
 fn parent_is(child: Identity, pid: u32) -> bool {
-    parent(child) == Some(pid) && child.is_alive()
-}
-
-/// The pid of a living process's parent: the second field after the name in
-/// `/proc/PID/stat`.
-fn parent(child: Identity) -> Option<u32> {
-    let stat = std::fs::read(format!("/proc/{}/stat", child.pid)).ok()?;
-    let pid = parent_in(&stat)?;
-    child.is_alive().then_some(pid)
-}
-
-/// The name may hold anything, parentheses included, but nothing after it does.
-fn parent_in(stat: &[u8]) -> Option<u32> {
-    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+    child.parent() == Some(pid)
 }
 
 /// The process that has `pid`, where it runs one of these programs.
@@ -254,13 +239,5 @@ mod tests {
         let mine = program(&std::env::current_exe().unwrap());
         assert_eq!(of_program(pid, &[&mine]), Ok(Identity::this().unwrap()));
         assert_eq!(program(Path::new("/usr/bin/sysg (deleted)")), "sysg");
-    }
-
-    #[test]
-    fn parent_should_be_read_past_any_name() {
-        assert_eq!(parent_in(b"7 (a) S 9 (b) S 42 1 1 0"), Some(42));
-        assert_eq!(parent_in(b"7 (a"), None);
-        let parent = parent(Identity::this().unwrap());
-        assert_eq!(parent, Some(std::os::unix::process::parent_id()));
     }
 }
