@@ -49,8 +49,11 @@ local function second_text(secs)
     (rest - s - m * 60) / 3600, m, s)
 end
 
+local last_us, last_text
+
 -- Microseconds as ISO 8601 in UTC; Redis' Lua has no os.date.
 local function iso(us)
+  if us == last_us then return last_text end
   local micros = us % 1000000
   local secs = (us - micros) / 1000000
   local text = texts[secs]
@@ -59,7 +62,8 @@ local function iso(us)
     text = second_text(secs)
     texts[secs], texts_kept = text, texts_kept + 1
   end
-  return string.format('%s.%06dZ', text, micros)
+  last_us, last_text = us, string.format('%s.%06dZ', text, micros)
+  return last_text
 end
 
 local function emit(kind, ...)

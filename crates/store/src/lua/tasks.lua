@@ -35,7 +35,7 @@ local counted = {}
 local function count(goal, state, role, n)
   local of_goal = counted[goal]
   if not of_goal then
-    of_goal = {ready = 0, running = 0, done = 0, blocked = 0}
+    of_goal = {}
     counted[goal] = of_goal
   end
   local field = state .. ':' .. role
@@ -45,8 +45,18 @@ end
 
 local function write_counts()
   for goal, of_goal in pairs(counted) do
+    local key, changed = 'dag:' .. goal .. ':counts', {}
     for field, n in pairs(of_goal) do
-      if n ~= 0 then call('HINCRBY', 'dag:' .. goal .. ':counts', field, int(n)) end
+      if n ~= 0 then changed[#changed + 1] = field end
+    end
+    if changed[1] then
+      local kept, written = call('HMGET', key, unpack(changed)), {}
+      for i, field in ipairs(changed) do
+        -- What is no number is mended by a repair, which sees that the counts are wrong.
+        written[2 * i - 1] = field
+        written[2 * i] = int((tonumber(kept[i]) or 0) + of_goal[field])
+      end
+      call('HSET', key, unpack(written))
     end
   end
   counted = {}

@@ -62,7 +62,7 @@ async fn steps_of_an_agent_should_take_so_many_commands_and_no_more() {
 
     // Besides one TIME, which the clock of a test stands in for.
     let all = [&beat, &report, &last, &idle, &sign].map(sum);
-    let expected = [(1, 8), (1, 24), (1, 12), (1, 10), (1, 7)];
+    let expected = [(1, 8), (1, 22), (1, 10), (1, 10), (1, 7)];
     assert_eq!(all, expected, "{beat:?} {report:?} {last:?} {idle:?} {sign:?}");
 }
 
