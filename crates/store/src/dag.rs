@@ -70,12 +70,13 @@ struct InForce {
     deps: HashMap<String, String>,
 }
 
-/// One task of the new plan, ready to be written.
+/// One task of the new plan, ready to be written. Its texts are as long as they are: those of
+/// a large plan are most of what accepting it takes.
 struct Row<'a> {
     spec: &'a TaskSpec,
-    json: String,
-    deps: String,
-    dependents: String,
+    json: Box<str>,
+    deps: Box<str>,
+    dependents: Box<str>,
     waiting: usize,
     seq: usize,
 }
@@ -218,9 +219,9 @@ impl Store {
             let is_fresh = fresh.contains(&row.spec.id);
             args.extend([
                 row.spec.id.to_string(),
-                row.json.clone(),
-                row.deps.clone(),
-                row.dependents.clone(),
+                row.json.to_string(),
+                row.deps.to_string(),
+                row.dependents.to_string(),
                 if is_fresh { "1" } else { "" }.to_owned(),
                 row.role().to_owned(),
                 row.spec.priority.to_string(),
@@ -301,14 +302,14 @@ fn rows(dag: &Dag) -> Vec<Row<'_>> {
         let mut ids: Vec<&TaskId> =
             positions.iter().map(|p| &dag.tasks()[*p as usize].id).collect();
         ids.sort();
-        json!(ids).to_string()
+        json!(ids).to_string().into_boxed_str()
     };
     dag.tasks()
         .iter()
         .enumerate()
         .map(|(seq, spec)| Row {
             spec,
-            json: json!(spec).to_string(),
+            json: json!(spec).to_string().into_boxed_str(),
             deps: list(dag.dependencies(seq)),
             dependents: list(&dependents[seq]),
             waiting: dag.dependencies(seq).len(),
@@ -328,7 +329,7 @@ fn compare<'a>(dag: &'a Dag, rows: &'a [Row<'a>], old: &InForce) -> Changes<'a> 
     let dependents = dag.dependents();
     for row in rows {
         let id = row.spec.id.as_str();
-        let same_deps = old.deps.get(id).map_or("[]", String::as_str) == row.deps;
+        let same_deps = old.deps.get(id).map_or("[]", String::as_str) == &*row.deps;
         match old.nodes.get(id) {
             None => {
                 changes.fresh.insert(&row.spec.id);
@@ -339,7 +340,7 @@ fn compare<'a>(dag: &'a Dag, rows: &'a [Row<'a>], old: &InForce) -> Changes<'a> 
                 }
                 continue;
             }
-            Some(json) if *json != row.json => {
+            Some(json) if **json != *row.json => {
                 changes.revised.push(row);
                 changes.relinked.insert(&row.spec.id);
                 let waiting = dependents[row.seq].iter();
