@@ -56,7 +56,7 @@ pub(crate) async fn measure() -> Report {
 }
 
 /// What an agent calls to complete a task and be granted the next, word by word: the
-/// script's digest, its number of keys, its arguments.
+/// function's name, its number of keys, its arguments.
 async fn overheard() -> Vec<String> {
     let mut world = World::new().await;
     world.join(1).await;
@@ -164,7 +164,7 @@ impl Client {
     }
 
     fn send(&mut self, call: &[String], task: &str, epoch: &str) {
-        // Digest, number of keys and time; agent, incarnation, task and epoch; the rest.
+        // Name, number of keys and time; agent, incarnation, task and epoch; the rest.
         let (first, rest) = (&call[..3], &call[7..]);
         let mut words = redis::cmd("FCALL");
         words.arg(first).arg(self.agent.as_str()).arg(self.incarnation);

@@ -1,5 +1,6 @@
 //! Plans: writing a new one beside the one in force, and switching.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use model::task::{DEFAULT_MAX_ATTEMPTS, State};
@@ -326,7 +327,10 @@ fn compare<'a>(dag: &'a Dag, rows: &'a [Row<'a>], old: &InForce) -> Changes<'a> 
         rewired: Vec::new(),
         relinked: BTreeSet::new(),
     };
-    let dependents = dag.dependents();
+    // Only where there is something to compare with.
+    let dependents = LazyCell::new(|| dag.dependents());
+    let wanted =
+        LazyCell::new(|| rows.iter().map(|row| row.spec.id.as_str()).collect::<HashSet<_>>());
     for row in rows {
         let id = row.spec.id.as_str();
         let same_deps = old.deps.get(id).map_or("[]", String::as_str) == &*row.deps;
@@ -353,7 +357,6 @@ fn compare<'a>(dag: &'a Dag, rows: &'a [Row<'a>], old: &InForce) -> Changes<'a> 
             changes.relinked.insert(&row.spec.id);
         }
     }
-    let wanted: HashSet<&str> = rows.iter().map(|row| row.spec.id.as_str()).collect();
     changes.removed = old
         .nodes
         .keys()
