@@ -136,7 +136,10 @@ fn inherit(task: tasks::Task, goal: &GoalSpec) -> PinnedTask {
     spec.timeout_secs = spec.timeout_secs.or(goal.timeout_secs);
     spec.max_attempts = spec.max_attempts.or(goal.max_attempts);
     spec.folder.clone_from(&goal.folder);
-    PinnedTask { spec, after: after.into_iter().map(|(id, _)| id).collect() }
+    let mut after: Vec<_> = after.into_iter().map(|(id, _)| id).collect();
+    // They were collected where they stood, beside their places in the text.
+    after.shrink_to_fit();
+    PinnedTask { spec, after }
 }
 
 fn parts<'b>(context: &mut Context<'_>, blocks: &[&'b Block]) -> Parts<'b> {
