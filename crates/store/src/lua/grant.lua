@@ -96,13 +96,20 @@ end
 
 local function pick(goal, role, shell_only)
   local any_key, own_key = 'dag:' .. goal .. ':ready', 'dag:' .. goal .. ':ready:' .. role
-  if not shell_only then
-    if call('EXISTS', own_key) == 0 then return take_first(any_key, goal, '') end
-    if call('EXISTS', any_key) == 0 then return take_first(own_key, goal, role) end
+  if shell_only then
+    local any, own = heads(any_key, true, 1)[1], heads(own_key, true, 1)[1]
+    if any and own then return own.score < any.score and own or any end
+    return any or own
   end
-  local any, own = heads(any_key, shell_only, 1)[1], heads(own_key, shell_only, 1)[1]
-  if any and own then return own.score < any.score and own or any end
-  return any or own
+  if call('EXISTS', own_key) == 0 then return take_first(any_key, goal, '') end
+  if call('EXISTS', any_key) == 0 then return take_first(own_key, goal, role) end
+  local any = call('ZRANGE', any_key, '0', '0', 'WITHSCORES')
+  local own = call('ZRANGE', own_key, '0', '0', 'WITHSCORES')
+  -- A leftover can only mislead about where to look first.
+  if tonumber(own[2]) < tonumber(any[2]) then
+    return take_first(own_key, goal, role) or take_first(any_key, goal, '')
+  end
+  return take_first(any_key, goal, '') or take_first(own_key, goal, role)
 end
 
 -- The task that its registration says the agent runs, where it does.
