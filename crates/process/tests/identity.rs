@@ -93,6 +93,11 @@ fn signal_should_spare_whoever_has_the_pid_now() {
     let earlier = Identity { start_time: identity.start_time - 1, ..identity };
     assert!(!signal(&earlier, Signal::KILL).unwrap());
     assert!(signal(&identity, Signal::STOP).unwrap());
+    // Of two signals that wait, the kernel delivers SIGTERM first.
+    wait_until_blocking("it is stopped", DEADLINE, || {
+        let status = fs::read_to_string(format!("/proc/{}/status", identity.pid)).unwrap();
+        if status.contains("\nState:\tT") { Ok(()) } else { Err(status) }
+    });
     assert!(identity.is_alive());
     assert!(signal(&identity, Signal::TERM).unwrap());
     assert!(signal(&identity, Signal::CONT).unwrap());
