@@ -417,7 +417,7 @@ async fn scripts_of_other_versions_should_be_forgotten_and_nobody_elses() {
     granted(world.claim(&worker).await);
 }
 
-/// Redis compares its whole memory before it runs one that may write.
+/// Redis refuses a function that may write before it runs any of it, unlike a script.
 #[tokio::test]
 async fn what_only_reads_should_run_where_redis_can_write_nothing() {
     let world = World::new().await;
