@@ -44,7 +44,6 @@ pub(crate) struct Accepted {
     pub(crate) task: TaskId,
     pub(crate) generation: u64,
     pub(crate) epoch: Epoch,
-    pub(crate) incarnation: Incarnation,
 }
 
 /// What its two lanes share.
@@ -291,13 +290,10 @@ impl Agent {
         let (settled, next) = settled?;
         self.say(format!("{what} {} under {}: {settled:?}", grant.task, grant.epoch));
         if settled == Settled::Done {
-            let mut state = self.state.borrow_mut();
-            let incarnation = state.incarnation.expect("a name");
-            state.accepted.push(Accepted {
+            self.state.borrow_mut().accepted.push(Accepted {
                 task: grant.task.clone(),
                 generation: grant.generation,
                 epoch: grant.epoch,
-                incarnation,
             });
         }
         next

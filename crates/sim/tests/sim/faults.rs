@@ -103,11 +103,12 @@ impl World {
             self.fault("clock jumped", format!("by {seconds} s"));
         }
         if restore && let Some(saved) = self.saved.take() {
-            // It takes a while, so that nothing is granted twice in one microsecond.
-            self.pass(Duration::from_millis(10)).await;
             self.upstream.restore(&saved.content);
             self.checks.restored(&saved.ledger);
             self.fault("redis restored", "");
+            // It takes a while, so that nothing is granted twice in one microsecond. Whoever
+            // goes on as time passes already asks the restored one.
+            self.pass(Duration::from_millis(10)).await;
         }
         if save && temper.restore > 0 {
             self.saved = Some(Saved {

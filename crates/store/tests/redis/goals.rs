@@ -181,6 +181,21 @@ async fn repair_should_mend_what_hands_broke() {
     assert_eq!(world.complete(&worker, &grant).await, Settled::Done);
 }
 
+/// Regression: adding to a count that is no number ended a script in its middle.
+#[tokio::test]
+async fn count_that_is_no_number_should_hold_up_no_task_and_be_mended() {
+    let (world, worker) = busy().await;
+    for count in ["ready", "running", "done", "done:"] {
+        world.raw::<u8>(&["HSET", "dag:g:counts", count, "x"]);
+    }
+    let grant = granted(world.claim(&worker).await);
+    assert_eq!(world.complete(&worker, &grant).await, Settled::Done);
+    assert!(contradiction(&world).await.is_some());
+    assert!(world.store.repair(&world.lead(), &goal("g")).await.unwrap() > 0);
+    assert_eq!(contradiction(&world).await, None);
+    world.assert_sound(&["g"]);
+}
+
 /// Damage that the figures do not show by themselves: with the counts gone too.
 #[tokio::test]
 async fn repair_should_mend_records() {
