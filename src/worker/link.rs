@@ -20,10 +20,6 @@ const INBOX_AGAIN: Duration = Duration::from_millis(200);
 /// Wait after a failed sign of life.
 const BEAT_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long one call waits for a token. What may have been missed is looked for anyway, with
-/// each sign of life: more calls than one find nothing more.
-const INBOX_WAIT: Duration = Duration::from_secs(30);
-
 /// Why the agent ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Leaving {
@@ -173,16 +169,19 @@ impl Link {
         self.state().waits = false;
     }
 
-    /// Passes tokens of the inbox on.
+    /// Passes tokens of the inbox on, and the time: a wait that ends without one says that
+    /// the next sign of life is due. A timer of five seconds would wake an idle process three
+    /// times, because it is kept in a wheel, whose levels it goes through.
     async fn listen(self, mut waiting: store::Waiting) {
         let settings = &self.0.settings;
         loop {
-            match waiting.inbox(&settings.name, INBOX_WAIT).await {
-                Ok(true) => {
-                    self.0.wake.notify_one();
+            match waiting.inbox(&settings.name, settings.common.heartbeat_interval).await {
+                Ok(is_wake) => {
+                    if is_wake {
+                        self.0.wake.notify_one();
+                    }
                     self.0.beat_now.notify_one();
                 }
-                Ok(false) => {}
                 Err(error) => {
                     tracing::debug!(target: "runtime", agent = %settings.name,
                         error = reconcile::error_chain(&error), "Inbox");
@@ -214,7 +213,8 @@ impl Link {
             let pause = match timeout_at(deadline, sign).await {
                 Ok(Ok(answer)) => {
                     self.heard(answer, holds);
-                    settings.common.heartbeat_interval
+                    // Whoever waits for tokens calls before that, unless its connection is dead.
+                    settings.common.heartbeat_interval * 3 / 2
                 }
                 Ok(Err(error)) => {
                     tracing::warn!(target: "runtime", agent = %settings.name,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use model::goal::Status;
 use model::task::State;
 use process::{Identity, Signal};
+use store::agent::Agent;
 use testkit::{wait_until, wait_until_blocking};
 
 use crate::support::{DEADLINE, Fleet, agents, fleet, goal, id, identity, name, signal, task};
@@ -328,4 +329,25 @@ async fn recovery_time_should_not_wait_for_any_timer() {
         times[AGENTS / 2],
         times[AGENTS - 1]
     );
+}
+
+/// Redis keeps an agent's time: a wait for a wake that ends says that the next sign of life is
+/// due. Where Redis refuses to wait, the agent keeps its time by itself.
+#[tokio::test]
+async fn agent_that_may_not_wait_should_still_give_signs_of_life() {
+    let fleet = fleet(one_agent()).start().await;
+    let mut last = fleet.until_registered("worker_agent").await;
+    shell_of_attempt(&fleet, 1).await;
+    assert_eq!(fleet.redis("ACL SETUSER default -blpop"), "OK");
+    // They come at least every half TTL, so that these take longer than a lease lives.
+    for _ in 0..8 {
+        let goes_on = |agent: &Agent| {
+            let now = agent.registered.as_ref();
+            now.is_some_and(|now| now.incarnation == last.incarnation && now.beat > last.beat)
+        };
+        let agent = fleet.until_agent("worker_agent", "gives a sign of life", goes_on).await;
+        last = agent.registered.unwrap();
+    }
+    finish(&fleet).await;
+    assert_eq!(fleet.read(fleet.work("finished")), "1\n");
 }
