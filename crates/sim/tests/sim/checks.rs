@@ -229,36 +229,37 @@ pub(crate) struct Ledger {
     sight: Sight,
 }
 
-/// Since when what is seen of something has been the same.
+/// What was seen of something, and since when: all of it, because what somebody acts upon may
+/// be several values ago.
 #[derive(Default)]
-struct Still(BTreeMap<String, Stood>);
+struct Still(BTreeMap<String, Vec<Stood>>);
 
 struct Stood {
     value: String,
     since: Instant,
-    /// For how long what was seen before had been the same.
-    before: Duration,
 }
 
 impl Still {
     fn see(&mut self, what: &str, value: String, now: Instant) {
-        let known = self.0.get(what);
-        if known.is_some_and(|stood| stood.value == value) {
-            return;
+        let seen = self.0.entry(what.to_owned()).or_default();
+        if seen.last().is_none_or(|stood| stood.value != value) {
+            seen.push(Stood { value, since: now });
         }
-        let before = known.map_or(Duration::ZERO, |stood| now.duration_since(stood.since));
-        self.0.insert(what.to_owned(), Stood { value, since: now, before });
     }
 
-    /// For how long.
+    /// For how long what is there now has been the same.
     fn so_long(&self, what: &str, now: Instant) -> Duration {
-        self.0.get(what).map_or(Duration::ZERO, |stood| now.duration_since(stood.since))
+        let last = self.0.get(what).and_then(|seen| seen.last());
+        last.map_or(Duration::ZERO, |stood| now.duration_since(stood.since))
     }
 
-    /// For how long at most as it was seen by who looked at `looked` or later.
+    /// The longest that anything had been the same which somebody saw who looked at `looked`
+    /// or later.
     fn so_long_since(&self, what: &str, looked: Instant, now: Instant) -> Duration {
-        let before = self.0.get(what).filter(|stood| stood.since >= looked);
-        before.map_or(Duration::ZERO, |stood| stood.before).max(self.so_long(what, now))
+        let seen = self.0.get(what).map_or(&[][..], Vec::as_slice);
+        let ends = seen.iter().skip(1).map(|next| next.since).chain([now]);
+        let stands = seen.iter().zip(ends).filter(|(_, end)| *end >= looked);
+        stands.map(|(stood, end)| end.duration_since(stood.since)).max().unwrap_or_default()
     }
 }
 
