@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::memory::Wait;
-use crate::plan::{Action, Plan, Reason, Request, waiting};
+use crate::plan::{Action, Plan, Reason, Request, SILENT_THERE, waiting};
 use crate::{Error, Processes, Reconciler, attempt};
 
 /// What came of a plan.
@@ -25,7 +25,7 @@ impl<S: supervisor::Supervisor, P: Processes> Reconciler<S, P> {
     /// Does what the plan says, in its order.
     pub(crate) async fn carry_out(&self, record: &Agent, plan: &Plan) -> Result<Done, Error> {
         let name = &record.name;
-        let mut phase = plan.phase;
+        let (mut phase, mut acted) = (plan.phase, false);
         if !plan.actions.is_empty() {
             reconcile::note_plan(plan);
         }
@@ -35,18 +35,28 @@ impl<S: supervisor::Supervisor, P: Processes> Reconciler<S, P> {
             let act = async {
                 match action {
                     Action::Clear(incarnation) => self.clear(name, *incarnation).await?,
+                    // Of one on another host only its beat tells whether it lives.
+                    Action::Bury(_, SILENT_THERE) if !self.is_still_silent(record).await? => {
+                        return Ok(false);
+                    }
                     Action::Bury(incarnation, why) => self.bury(name, *incarnation, why).await?,
                     Action::Ask(process, request, why) => {
-                        self.ask(name, process, *request, *why).await?;
+                        return self.ask(record, process, *request, *why).await;
                     }
                     Action::Spawn => phase = self.spawn(name).await?.unwrap_or(phase),
                 }
-                Ok::<(), Error>(())
+                Ok::<bool, Error>(true)
             };
-            act.instrument(span).await?;
+            if !act.instrument(span).await? {
+                tracing::info!(target: "orchestrator", agent = %name, %action, "It beats again: not done");
+                // The rest of the plan was made for a silence that is over.
+                phase = record.status.phase.unwrap_or(phase);
+                break;
+            }
+            acted = true;
         }
         let noted = self.note(record, phase).await?;
-        Ok(Done { acted: noted || !plan.actions.is_empty(), phase })
+        Ok(Done { acted: noted || acted, phase })
     }
 
     /// Fails unless we lead. Redis refuses what a former leader writes to it; the
@@ -54,6 +64,14 @@ impl<S: supervisor::Supervisor, P: Processes> Reconciler<S, P> {
     /// is asked of them.
     async fn fence(&self, name: &AgentName) -> Result<(), Error> {
         Ok(self.parts.store.note_agent(&self.lead, name, "", &[]).await?)
+    }
+
+    /// Whether its beat still stands where it was seen. Since then the pass may have been held
+    /// up, and the kernel, unlike a script, compares no beats.
+    async fn is_still_silent(&self, seen: &Agent) -> Result<bool, Error> {
+        let beat = |agent: &Agent| agent.registered.as_ref().map(|r| (r.incarnation, r.beat));
+        let now = self.parts.store.agent(&seen.name).await?;
+        Ok(beat(&now) == beat(seen))
     }
 
     async fn clear(&self, name: &AgentName, incarnation: Incarnation) -> Result<(), Error> {
@@ -83,14 +101,19 @@ impl<S: supervisor::Supervisor, P: Processes> Reconciler<S, P> {
         Ok(())
     }
 
+    /// `false` where it is not silent any more, and was asked nothing.
     async fn ask(
         &self,
-        name: &AgentName,
+        record: &Agent,
         process: &Identity,
         request: Request,
         why: Reason,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
+        let name = &record.name;
         self.fence(name).await?;
+        if why == Reason::Silent && !self.is_still_silent(record).await? {
+            return Ok(false);
+        }
         let signal = match request {
             Request::Retire => Signal::USR1,
             Request::Terminate => Signal::TERM,
@@ -108,7 +131,7 @@ impl<S: supervisor::Supervisor, P: Processes> Reconciler<S, P> {
         if let Some(memory) = memories.get_mut(name).filter(|_| sent) {
             memory.asked(process, request, why, Instant::now());
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What the agent is doing instead of starting, where no process was started.

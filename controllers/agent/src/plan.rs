@@ -10,6 +10,9 @@ use store::agent::Incarnation;
 /// How many deaths in a row make a crash loop, as people should see it.
 const CRASH_LOOP_DEATHS: u32 = 3;
 
+/// Why one is buried of whom only its beat can be seen.
+pub(crate) const SILENT_THERE: &str = "it fell silent on its host";
+
 /// The bounds that a plan obeys.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -251,7 +254,7 @@ fn decide_holder<'a>(
     let Some(process) = seen.processes.iter().find(|p| p.identity == holder.identity) else {
         // On another host only its beat can tell.
         if silent {
-            plan.actions.push(Action::Bury(holder.incarnation, "it fell silent on its host"));
+            plan.actions.push(Action::Bury(holder.incarnation, SILENT_THERE));
             return None;
         }
         return Some(holder);

@@ -29,7 +29,7 @@ pub(crate) const HOST: &str = "here";
 /// So long that only tests of silence ever see it end, or a resync come by itself.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 /// How long a registration's heartbeat key lives, which nothing here reads.
-const TTL_MS: u64 = 600_000;
+pub(crate) const TTL_MS: u64 = 600_000;
 
 /// Obeys its standard input and ends with it, so that no test leaves it behind.
 /// Signals are written to `$LOG`; a file of the pid's says that it is ready for them.
@@ -149,11 +149,15 @@ impl Drop for World {
     }
 }
 
+async fn store_on(redis: &RedisServer) -> Store {
+    let options = Options::from(redis.url().parse::<store::RedisUrl>().unwrap());
+    Store::new(&options).await.unwrap()
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
         let redis = RedisServer::start();
-        let options = Options::from(redis.url().parse::<store::RedisUrl>().unwrap());
-        let store = Store::new(&options).await.unwrap();
+        let store = store_on(&redis).await;
         let folder = tempfile::tempdir().unwrap();
         // Its pid makes the server's, and so the fleet's, unique.
         let fleet = format!("fleet-{}-{}", redis.pid(), redis.port());
@@ -170,6 +174,11 @@ impl World {
         let dag = Dag::new(tasks, &[]).unwrap();
         world.store.accept(&lead, &goal(), dag, "hash", "a goal").await.unwrap();
         world
+    }
+
+    /// A store with a connection of its own.
+    pub(crate) async fn other_store(&self) -> Store {
+        store_on(&self.redis).await
     }
 
     /// Makes `holder` the leader, whoever it was before.

@@ -9,7 +9,7 @@ use model::task::State;
 use process::Signal;
 use testkit::{DEADLINE, wait_until};
 
-use crate::common::{Control, LONG, World, dead, settings, signal};
+use crate::common::{Control, LONG, TTL_MS, World, dead, settings, signal};
 
 const TTL: Duration = Duration::from_secs(4);
 
@@ -87,6 +87,39 @@ async fn controller_that_was_stopped_should_look_again_before_it_kills() {
     std::thread::sleep(TTL + TTL / 2);
     looks(&control, 1).await;
     assert!(a.process.is_alive(), "killed for time in which nobody looked");
+    dead(&a.process).await;
+}
+
+/// Regression: it was killed for the silence that a pass had seen before it was held up.
+#[tokio::test]
+async fn agent_that_beats_again_while_the_pass_is_held_up_should_stay() {
+    let world = World::new().await;
+    world.declare(&[("a", "1")]);
+    let control = world.control(short_ttl()).await;
+    let a = world.run(&control, "a", "1", 1).await;
+    control.looked(1).await;
+    // Reads go on. The first write is the one right before the kill, the second a beat.
+    let held = async |writes: usize| {
+        wait_until("Redis holds writes back", DEADLINE, async || {
+            let clients = world.redis_says("CLIENT LIST");
+            let is_held = |line: &&str| line.contains(" flags=b ") && line.contains(" cmd=fcall ");
+            let found = clients.lines().filter(is_held).count();
+            if found == writes { Ok(()) } else { Err(clients) }
+        })
+        .await;
+    };
+    world.redis_says("CLIENT PAUSE 600000 WRITE");
+    held(1).await;
+    let (other, of) = (world.other_store().await, a.clone());
+    let beat = tokio::spawn(async move {
+        other.beat(&of.name, of.incarnation, TTL_MS, None, "").await.unwrap();
+    });
+    held(2).await;
+    world.redis_says("CLIENT UNPAUSE");
+    beat.await.unwrap();
+    control.looked(1).await;
+    assert!(a.process.is_alive(), "killed for a silence that was over");
+    assert_eq!(world.agent("a").await.status.phase, Some(Phase::Running));
     dead(&a.process).await;
 }
 

@@ -229,37 +229,37 @@ pub(crate) struct Ledger {
     sight: Sight,
 }
 
-/// What was seen of something, and since when: all of it, because what somebody acts upon may
-/// be several values ago.
+/// Since when what is seen of something has been the same.
 #[derive(Default)]
-struct Still(BTreeMap<String, Vec<Stood>>);
+struct Still(BTreeMap<String, Stood>);
 
 struct Stood {
     value: String,
     since: Instant,
+    /// For how long the longest of what was seen at `since` before that had been the same.
+    before: Duration,
 }
 
 impl Still {
     fn see(&mut self, what: &str, value: String, now: Instant) {
-        let seen = self.0.entry(what.to_owned()).or_default();
-        if seen.last().is_none_or(|stood| stood.value != value) {
-            seen.push(Stood { value, since: now });
+        let known = self.0.get(what);
+        if known.is_some_and(|stood| stood.value == value) {
+            return;
         }
+        let before = self.so_long_until(what, now);
+        self.0.insert(what.to_owned(), Stood { value, since: now, before });
     }
 
-    /// For how long what is there now has been the same.
+    /// For how long.
     fn so_long(&self, what: &str, now: Instant) -> Duration {
-        let last = self.0.get(what).and_then(|seen| seen.last());
-        last.map_or(Duration::ZERO, |stood| now.duration_since(stood.since))
+        self.0.get(what).map_or(Duration::ZERO, |stood| now.duration_since(stood.since))
     }
 
-    /// The longest that anything had been the same which somebody saw who looked at `looked`
-    /// or later.
-    fn so_long_since(&self, what: &str, looked: Instant, now: Instant) -> Duration {
-        let seen = self.0.get(what).map_or(&[][..], Vec::as_slice);
-        let ends = seen.iter().skip(1).map(|next| next.since).chain([now]);
-        let stands = seen.iter().zip(ends).filter(|(_, end)| *end >= looked);
-        stands.map(|(stood, end)| end.duration_since(stood.since)).max().unwrap_or_default()
+    /// For how long at most as it was seen by who looked at `now`, before or after others took
+    /// their steps.
+    fn so_long_until(&self, what: &str, now: Instant) -> Duration {
+        let before = self.0.get(what).filter(|stood| stood.since == now);
+        before.map_or(Duration::ZERO, |stood| stood.before).max(self.so_long(what, now))
     }
 }
 
@@ -446,17 +446,18 @@ impl Checks {
         self.found = found.len();
     }
 
-    /// The agent controller killed a process that it had not asked to leave, in a pass that
-    /// began at `began`. The kernel compares no beats: one that came since is not seen.
-    pub(crate) fn killed(&mut self, name: &str, process: Identity, began: Instant) {
+    /// The agent controller killed a process that it had not asked to leave. It looks at the
+    /// beat right before that, however long ago it saw that it stood still.
+    pub(crate) fn killed(&mut self, name: &str, process: Identity) {
         let is_it = |agent: &&Registered| {
             agent.name == name
                 && agent.pid == process.pid.to_string()
                 && agent.start_time == process.start_time.to_string()
         };
-        let still = self.beats.so_long_since(name, began, Instant::now());
+        let now = Instant::now();
+        let still = self.beats.so_long_until(name, now);
         let known = self.ledger.sight.agents.iter().any(|agent| is_it(&agent));
-        if still < TTL && known && Instant::now() >= self.beats_count_from {
+        if still < TTL && known && now >= self.beats_count_from {
             self.violations
                 .push(format!("{name} {process} was killed {still:?} after its last beat"));
         }

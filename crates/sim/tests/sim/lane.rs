@@ -99,8 +99,6 @@ pub(crate) struct Lane {
     pub(crate) link: Link,
     /// It has not run yet.
     pub(crate) is_new: bool,
-    /// When the step began in which it is, or was.
-    pub(crate) began: Instant,
     woken: Arc<Woken>,
     future: Pin<Box<dyn Future<Output = ()>>>,
 }
@@ -114,8 +112,7 @@ impl Lane {
         future: impl Future<Output = ()> + 'static,
     ) -> Self {
         let (gate, woken) = (gate.clone(), Arc::default());
-        let (began, future) = (Instant::now(), Box::pin(future));
-        Self { pid, name, gate, link, is_new: true, began, woken, future }
+        Self { pid, name, gate, link, is_new: true, woken, future: Box::pin(future) }
     }
 
     /// Unlike its position it stays the same.
@@ -129,9 +126,6 @@ impl Lane {
     /// its link for some looks, and the threads for blocking work have none. No clock takes
     /// part in that.
     pub(crate) async fn go(&mut self) -> Came {
-        if self.gate.due().is_some() {
-            self.began = Instant::now();
-        }
         self.gate.open();
         self.woken.0.store(true, Ordering::Release);
         let waker = Waker::from(Arc::clone(&self.woken));

@@ -53,8 +53,6 @@ pub(crate) struct World {
     pub(crate) lost_tokens: u32,
     /// When systemg starts an orchestrator again.
     pub(crate) restart_at: Option<Instant>,
-    /// When the last step that was taken began.
-    began: Instant,
     pub(crate) steps: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) trace: Vec<String>,
@@ -96,7 +94,6 @@ impl World {
             lost_wakes: if random.u32(0..5) == 0 { 100 } else { random.u32(0..60) },
             lost_tokens: random.u32(0..60),
             restart_at: Some(Instant::now()),
-            began: Instant::now(),
             steps: 0,
             faults: BTreeMap::new(),
             trace: Vec::new(),
@@ -213,7 +210,6 @@ impl World {
             orchestrator.said.borrow_mut().clear();
         }
         let came = lane.go().await;
-        self.began = lane.began;
         let happened = lane.link.happened();
         lane.link.disarm();
         let name = lane.name;
@@ -277,7 +273,7 @@ impl World {
     fn judge_deeds(&mut self) {
         for deed in self.table.deeds() {
             match deed {
-                Deed::Killed(name, process) => self.checks.killed(&name, process, self.began),
+                Deed::Killed(name, process) => self.checks.killed(&name, process),
                 Deed::Doubled(name, other) => self
                     .checks
                     .violations
