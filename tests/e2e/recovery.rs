@@ -339,7 +339,7 @@ async fn agent_that_may_not_wait_should_still_give_signs_of_life() {
     let mut last = fleet.until_registered("worker_agent").await;
     shell_of_attempt(&fleet, 1).await;
     assert_eq!(fleet.redis("ACL SETUSER default -blpop"), "OK");
-    // They come at least every half TTL, so that these take longer than a lease lives.
+    // By itself it gives one every half TTL: eight take four times as long as a lease lives.
     for _ in 0..8 {
         let goes_on = |agent: &Agent| {
             let now = agent.registered.as_ref();
