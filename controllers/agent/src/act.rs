@@ -36,10 +36,13 @@ impl<S: supervisor::Supervisor, P: Processes> Reconciler<S, P> {
                 match action {
                     Action::Clear(incarnation) => self.clear(name, *incarnation).await?,
                     // Of one on another host only its beat tells whether it lives.
-                    Action::Bury(_, SILENT_THERE) if !self.is_still_silent(record).await? => {
-                        return Ok(false);
+                    Action::Bury(incarnation, why @ SILENT_THERE) => {
+                        let beat = record.registered.as_ref().map(|r| r.beat);
+                        return self.bury(name, *incarnation, beat, why).await;
                     }
-                    Action::Bury(incarnation, why) => self.bury(name, *incarnation, why).await?,
+                    Action::Bury(incarnation, why) => {
+                        self.bury(name, *incarnation, None, why).await?;
+                    }
                     Action::Ask(process, request, why) => {
                         return self.ask(record, process, *request, *why).await;
                     }
@@ -84,21 +87,26 @@ impl<S: supervisor::Supervisor, P: Processes> Reconciler<S, P> {
         Ok(())
     }
 
+    /// `false` where it was not buried: its name is another's, or it has beaten since `beat`.
     async fn bury(
         &self,
         name: &AgentName,
         incarnation: Incarnation,
+        beat: Option<u64>,
         why: &str,
-    ) -> Result<(), Error> {
-        let buried = self.parts.store.bury(&self.lead, name, incarnation, why).await?;
-        if let Some(task) = buried {
-            let task = task.map_or_else(|| "no task".to_owned(), |task| format!("task {task}"));
-            tracing::warn!(
-                target: "orchestrator", code = "agent-is-dead", agent = %name, %incarnation, why,
-                "Agent is dead; {task} is released"
-            );
-        }
-        Ok(())
+    ) -> Result<bool, Error> {
+        let (store, lead) = (&self.parts.store, &self.lead);
+        let buried = match beat {
+            Some(beat) => store.bury_silent(lead, name, incarnation, beat, why).await?,
+            None => store.bury(lead, name, incarnation, why).await?,
+        };
+        let Some(task) = buried else { return Ok(false) };
+        let task = task.map_or_else(|| "no task".to_owned(), |task| format!("task {task}"));
+        tracing::warn!(
+            target: "orchestrator", code = "agent-is-dead", agent = %name, %incarnation, why,
+            "Agent is dead; {task} is released"
+        );
+        Ok(true)
     }
 
     /// `false` where it is not silent any more, and was asked nothing.

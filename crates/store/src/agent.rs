@@ -257,8 +257,35 @@ impl Store {
         incarnation: Incarnation,
         reason: &str,
     ) -> Result<Option<Option<TaskId>>, Error> {
-        let args =
-            (self.now(), lead.controller(), lead.epoch().0, agent.as_str(), incarnation.0, reason);
+        self.bury_where(lead, agent, incarnation, reason, "").await
+    }
+
+    /// The same for one of which only its silence tells that it is dead: `None` also where
+    /// it has given a sign of life since `beat` ([`Registered::beat`]).
+    ///
+    /// # Errors
+    /// Those of [`Store::bury`].
+    pub async fn bury_silent(
+        &self,
+        lead: &Lead,
+        agent: &AgentName,
+        incarnation: Incarnation,
+        beat: u64,
+        reason: &str,
+    ) -> Result<Option<Option<TaskId>>, Error> {
+        self.bury_where(lead, agent, incarnation, reason, &beat.to_string()).await
+    }
+
+    async fn bury_where(
+        &self,
+        lead: &Lead,
+        agent: &AgentName,
+        incarnation: Incarnation,
+        reason: &str,
+        beat: &str,
+    ) -> Result<Option<Option<TaskId>>, Error> {
+        let by = (self.now(), lead.controller(), lead.epoch().0);
+        let args = (by, (agent.as_str(), incarnation.0, reason, beat));
         let reply = self.call("bury an agent", &script::BURY, args).await?.led()?;
         match reply.verdict() {
             "buried" => Ok(Some(TaskId::new(reply.word(0)).ok())),

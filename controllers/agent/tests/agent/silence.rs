@@ -90,6 +90,17 @@ async fn controller_that_was_stopped_should_look_again_before_it_kills() {
     dead(&a.process).await;
 }
 
+/// Waits until Redis holds so many clients back that want to write.
+async fn held_back(world: &World, clients: usize) {
+    wait_until("Redis holds writes back", DEADLINE, async || {
+        let list = world.redis_says("CLIENT LIST");
+        let is_held = |line: &&str| line.contains(" flags=b ") && line.contains(" cmd=fcall ");
+        let found = list.lines().filter(is_held).count();
+        if found == clients { Ok(()) } else { Err(list) }
+    })
+    .await;
+}
+
 /// Regression: it was killed for the silence that a pass had seen before it was held up.
 #[tokio::test]
 async fn agent_that_beats_again_while_the_pass_is_held_up_should_stay() {
@@ -99,22 +110,13 @@ async fn agent_that_beats_again_while_the_pass_is_held_up_should_stay() {
     let a = world.run(&control, "a", "1", 1).await;
     control.looked(1).await;
     // Reads go on. The first write is the one right before the kill, the second a beat.
-    let held = async |writes: usize| {
-        wait_until("Redis holds writes back", DEADLINE, async || {
-            let clients = world.redis_says("CLIENT LIST");
-            let is_held = |line: &&str| line.contains(" flags=b ") && line.contains(" cmd=fcall ");
-            let found = clients.lines().filter(is_held).count();
-            if found == writes { Ok(()) } else { Err(clients) }
-        })
-        .await;
-    };
     world.redis_says("CLIENT PAUSE 600000 WRITE");
-    held(1).await;
+    held_back(&world, 1).await;
     let (other, of) = (world.other_store().await, a.clone());
     let beat = tokio::spawn(async move {
         other.beat(&of.name, of.incarnation, TTL_MS, None, "").await.unwrap();
     });
-    held(2).await;
+    held_back(&world, 2).await;
     world.redis_says("CLIENT UNPAUSE");
     beat.await.unwrap();
     control.looked(1).await;
@@ -136,4 +138,30 @@ async fn silent_agent_of_another_host_should_be_buried_and_replaced_here() {
     let _beats = world.beat(&here);
     assert!(bystander.is_alive(), "a process of this host that has the same pid was ended");
     assert_eq!(world.signals("bystander"), [""; 0]);
+}
+
+/// The same of one whose process only its own host sees.
+#[tokio::test]
+async fn agent_of_another_host_that_beats_again_meanwhile_should_not_be_buried() {
+    let world = World::new().await;
+    world.declare(&[("a", "1")]);
+    let there = world.register_at("there", "a", world.start_bystander(), "1").await;
+    let control = world.control(short_ttl()).await;
+    control.looked(1).await;
+    // Redis lets them go on in their order: first the beat, then the burial.
+    world.redis_says("CLIENT PAUSE 600000 WRITE");
+    let (other, of) = (world.other_store().await, there.clone());
+    let beat = tokio::spawn(async move {
+        other.beat(&of.name, of.incarnation, TTL_MS, None, "").await.unwrap();
+    });
+    held_back(&world, 1).await;
+    held_back(&world, 2).await;
+    world.redis_says("CLIENT UNPAUSE");
+    beat.await.unwrap();
+    control.looked(1).await;
+    let holder = world.agent("a").await.registered.expect("buried for a silence that was over");
+    assert_eq!(holder.incarnation, there.incarnation);
+    assert!(world.spawns("a").is_empty());
+    // Silent again.
+    world.run(&control, "a", "1", 1).await;
 }

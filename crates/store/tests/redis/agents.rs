@@ -276,6 +276,22 @@ async fn death_should_end_the_lease_at_once() {
 }
 
 #[tokio::test]
+async fn who_gave_a_sign_of_life_since_should_not_be_buried_for_its_silence() {
+    let world = World::new().await;
+    let worker = world.join("w", "any", "g").await;
+    let (name, incarnation, lead) = (&worker.name, worker.incarnation, world.lead());
+    let last = async || world.store.agent(name).await.unwrap().registered.unwrap().beat;
+    let bury = async |beat| world.store.bury_silent(&lead, name, incarnation, beat, "silent").await;
+    let first = last().await;
+    world.store.beat(name, incarnation, TTL_MS, None, "").await.unwrap();
+    let before = world.dump();
+    assert_eq!(bury(first).await.unwrap(), None);
+    assert_eq!(world.dump(), before);
+    assert_eq!(bury(last().await).await.unwrap(), Some(None));
+    assert_eq!(world.store.agent(name).await.unwrap().registered, None);
+}
+
+#[tokio::test]
 async fn dead_idle_agent_should_leave_the_idle_set() {
     let world = World::new().await;
     world.accept("g", plan(&[("a", &[])])).await;

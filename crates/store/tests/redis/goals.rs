@@ -156,6 +156,9 @@ async fn repair_should_mend_what_hands_broke() {
         &["HINCRBY", "dag:g:counts", "ready:analysis", "1"],
         &["HINCRBY", "dag:g:counts", "blocked:", "-9"],
         &["HSET", "dag:g:counts", "done:ghost", "x"],
+        // Regression: a count of the whole goal that was no number stopped the goal.
+        &["HSET", "dag:g:counts", "done", "x"],
+        &["HSET", "dag:g:counts", "failed", "-1"],
         &["DEL", "dag:g:ready"],
         &["DEL", "dag:g:ready:analysis"],
         &["DEL", "dag:g:delayed"],
@@ -183,9 +186,9 @@ async fn repair_should_mend_what_hands_broke() {
 
 /// Regression: adding to a count that is no number ended a script in its middle.
 #[tokio::test]
-async fn count_by_role_that_is_no_number_should_hold_up_no_task_and_be_mended() {
+async fn count_that_is_no_number_should_hold_up_no_task_and_be_mended() {
     let (world, worker) = busy().await;
-    for count in ["running:", "done:"] {
+    for count in ["running:", "done:", "running", "blocked"] {
         world.raw::<u8>(&["HSET", "dag:g:counts", count, "x"]);
     }
     // What it runs already.
