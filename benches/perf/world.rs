@@ -139,7 +139,7 @@ impl World {
         accepted.unwrap().unwrap();
     }
 
-    /// Waits until at least so many tasks are done; how many are then.
+    /// Waits until at least so many tasks of no role are done; how many are then.
     pub(crate) async fn until_done(&self, tasks: usize) -> usize {
         self.until_done_of(GOAL, tasks).await
     }
@@ -150,7 +150,7 @@ impl World {
         let counts = format!("dag:{goal}:counts");
         loop {
             let done: Option<usize> =
-                redis::cmd("HGET").arg(&counts).arg("done").query(&mut connection).unwrap();
+                redis::cmd("HGET").arg(&counts).arg("done:").query(&mut connection).unwrap();
             match done.unwrap_or(0) {
                 done if done >= tasks => return done,
                 _ => tokio::time::sleep(LOOK).await,

@@ -96,8 +96,8 @@ pub struct Figures {
     pub nodes: u64,
     /// Tasks in the ready queues and the delayed set.
     pub queued: u64,
-    /// Whether a count is no number, or those by role do not add up to `counts`.
-    pub broken_counts: bool,
+    /// Whether one that was counted is no number.
+    pub is_broken: bool,
 }
 
 impl Figures {
@@ -107,8 +107,8 @@ impl Figures {
         let c = &self.counts;
         if c.total() != self.nodes {
             Some("the counts do not add up to the number of tasks")
-        } else if self.broken_counts {
-            Some("a count is no number, or those by role do not add up to those of all tasks")
+        } else if self.is_broken {
+            Some("one of the counts is no number")
         } else if c.ready != self.queued {
             Some("not every ready task is in a queue")
         } else if c.blocked > 0 && [c.ready, c.running, c.failed] == [0; 3] {
@@ -187,7 +187,7 @@ impl Store {
     pub async fn counts_by_role(&self, id: &GoalId) -> Result<BTreeMap<String, Counts>, Error> {
         let key = keys::dag(id, "counts");
         let counts = self.ask("read a goal's counts", cmd("HGETALL").arg(&key)).await?;
-        Ok(read_roles(&Hash::new(key, counts)))
+        Ok(read_counts(&Hash::new(key, counts)))
     }
 
     /// The figures of a goal's plan in force.
@@ -223,11 +223,9 @@ impl Store {
             roles = present;
         };
         let hash = Hash::new(keys::dag(id, "counts"), counts);
-        let counts = read_counts(&hash, "");
-        let is_number = |name: &str| hash.number::<u64>(name).is_ok();
         Ok(Figures {
-            counts,
-            broken_counts: !hash.names().all(is_number) || sum(&read_roles(&hash)) != counts,
+            counts: sum(&read_counts(&hash)),
+            is_broken: hash.names().any(|name| hash.number::<u64>(name).is_err()),
             nodes: numbers.first().copied().unwrap_or(0),
             queued: numbers.iter().skip(1).sum(),
         })
@@ -353,7 +351,7 @@ impl Goal {
             finished: hash.some("finished"),
             reason: hash.some("reason"),
             tasks: hash.number("tasks")?,
-            counts: read_counts(counts, ""),
+            counts: sum(&read_counts(counts)),
             reparses: hash.number("reparses")?,
             planning: Planning {
                 spec_hash: hash.text("plan_spec_hash"),
@@ -376,24 +374,21 @@ impl Goal {
     }
 }
 
-/// What is counted under the names of the states with this behind them. What is no number
-/// counts as none, as it does for the scripts: a repair sees it in the [`Figures`].
-fn read_counts(hash: &Hash, behind: &str) -> Counts {
-    let number = |state: State| hash.number(&format!("{state}{behind}")).unwrap_or_default();
-    Counts {
-        blocked: number(State::Blocked),
-        ready: number(State::Ready),
-        running: number(State::Running),
-        done: number(State::Done),
-        failed: number(State::Failed),
-    }
-}
-
-/// The same by role; '' is any.
-fn read_roles(hash: &Hash) -> BTreeMap<String, Counts> {
+/// How many tasks are in each state by the role that they ask for; '' is any. What is no
+/// number counts as none, as it does for the scripts: a repair sees it in the [`Figures`].
+fn read_counts(hash: &Hash) -> BTreeMap<String, Counts> {
     let roles = hash.names().filter_map(|name| Some(name.split_once(':')?.1));
     let roles: BTreeSet<&str> = roles.collect();
-    let counts = |role: &str| read_counts(hash, &format!(":{role}"));
+    let counts = |role: &str| {
+        let number = |state: State| hash.number(&format!("{state}:{role}")).unwrap_or_default();
+        Counts {
+            blocked: number(State::Blocked),
+            ready: number(State::Ready),
+            running: number(State::Running),
+            done: number(State::Done),
+            failed: number(State::Failed),
+        }
+    };
     roles.into_iter().map(|role| (role.to_owned(), counts(role))).collect()
 }
 

@@ -81,8 +81,8 @@ async fn figures_changed_by_hand_should_be_repaired_before_anything_follows_from
     let counts = "dag:goal-001:counts";
     for tampered in [
         // As if all were done; but one task is queued.
-        &["HSET", counts, "ready", "0", "blocked", "0", "done", "3"][..],
-        &["HSET", counts, "ready", "5"],
+        &["HSET", counts, "ready:", "0", "blocked:", "0", "done:", "3"][..],
+        &["HSET", counts, "ready:", "5"],
         &["DEL", counts],
         &["DEL", "dag:goal-001:ready"],
         &["ZADD", "dag:goal-001:ready", "0", "c"],
@@ -111,7 +111,7 @@ async fn drift_that_no_repair_mends_should_be_shown_and_left_to_a_reparse() {
     bench.until_status(GOAL, Status::Active).await;
     // A circle, and a reason to look.
     bench.redis_cli(&["HSET", "dag:goal-001:deps", "a", "[\"b\"]"]);
-    bench.redis_cli(&["HSET", "dag:goal-001:counts", "ready", "5"]);
+    bench.redis_cli(&["HSET", "dag:goal-001:counts", "ready:", "5"]);
     let goal = bench.until(GOAL, |goal| goal.problem.is_some()).await;
     let problem = goal.problem.unwrap();
     assert!(problem.starts_with("tasks are blocked though nothing is left"), "{problem}");

@@ -50,9 +50,9 @@ async fn work_should_be_clean_until_somebody_writes_by_hand() {
     world.raw::<()>(&["HSET", "task:a", "status", "odd"]);
     only(&world, Rule::S1, "in no state").await;
     world.raw::<()>(&["HSET", "task:a", "status", "done"]);
-    world.raw::<()>(&["HINCRBY", "dag:g:counts", "done", "1"]);
+    world.raw::<()>(&["HINCRBY", "dag:g:counts", "done:", "1"]);
     only(&world, Rule::S1, "do not add up").await;
-    world.raw::<()>(&["HINCRBY", "dag:g:counts", "done", "-1"]);
+    world.raw::<()>(&["HINCRBY", "dag:g:counts", "done:", "-1"]);
     world.raw::<()>(&["HSET", "task:b", "owner", "x"]);
     only(&world, Rule::S3, "x holds it").await;
 }

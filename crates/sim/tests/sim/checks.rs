@@ -37,9 +37,14 @@ for _, g in ipairs(goals) do
       'epoch', 'incarnation', 'generation', 'waiting', 'failures', 'max_attempts', 'not_before'))
   end
   say('counts', g, get('goal:' .. g, 'status', 'generation'))
-  local states = {'blocked', 'ready', 'running', 'done', 'failed'}
-  local counts = redis.call('HMGET', 'dag:' .. g .. ':counts', unpack(states))
-  for i, s in ipairs(states) do say('count', g, s, counts[i] or '0') end
+  local counts, by_role = {}, redis.call('HGETALL', 'dag:' .. g .. ':counts')
+  for i = 1, #by_role, 2 do
+    local s = string.match(by_role[i], '^(%a+):')
+    counts[s] = (counts[s] or 0) + tonumber(by_role[i + 1])
+  end
+  for _, s in ipairs({'blocked', 'ready', 'running', 'done', 'failed'}) do
+    say('count', g, s, counts[s] or 0)
+  end
 end
 local agents = redis.call('SMEMBERS', 'agents')
 table.sort(agents)

@@ -8,9 +8,13 @@ local goal, status = ARGV[4], ARGV[6]
 local key = 'goal:' .. goal
 local g = fields(key, 'status', 'generation', 'title')
 if g.generation ~= ARGV[5] or g.generation == '0' then return {'stale'} end
-local c = fields('dag:' .. goal .. ':counts', 'blocked', 'ready', 'running', 'done', 'failed')
+local by_role, counts = call('HGETALL', 'dag:' .. goal .. ':counts'), {}
+for i = 1, #by_role, 2 do
+  local state = string.match(by_role[i], '^(%a+):')
+  if state then counts[state] = (counts[state] or 0) + (tonumber(by_role[i + 1]) or 0) end
+end
 for i, state in ipairs({'blocked', 'ready', 'running', 'done', 'failed'}) do
-  if (tonumber(c[state]) or 0) ~= tonumber(ARGV[7 + i]) then return {'stale'} end
+  if (counts[state] or 0) ~= tonumber(ARGV[7 + i]) then return {'stale'} end
 end
 if g.status == status then return {'already'} end
 call('HSET', key, 'status', status)

@@ -76,9 +76,8 @@ for _, id in ipairs(call('HKEYS', dag .. ':nodes')) do
   local t = fields('task:' .. id, 'status', 'role')
   t.goal = goal
   tasks[id] = t
-  for _, name in ipairs({t.status, t.status .. ':' .. t.role}) do
-    counts[name] = (counts[name] or 0) + 1
-  end
+  local name = t.status .. ':' .. t.role
+  counts[name] = (counts[name] or 0) + 1
   if t.role ~= '' then roles[t.role] = true end
 end
 for role in pairs(roles) do changes = changes + call('SADD', dag .. ':roles', role) end

@@ -31,7 +31,7 @@ end
 -- task that ends and the next that begins often change the same ones.
 local counted = {}
 
--- Counts `n` tasks more of a state, and of that state and role ('' is any).
+-- Counts `n` tasks more of a state and role ('' is any).
 local function count(goal, state, role, n)
   local of_goal = counted[goal]
   if not of_goal then
@@ -39,7 +39,6 @@ local function count(goal, state, role, n)
     counted[goal] = of_goal
   end
   local field = state .. ':' .. role
-  of_goal[state] = (of_goal[state] or 0) + n
   of_goal[field] = (of_goal[field] or 0) + n
 end
 

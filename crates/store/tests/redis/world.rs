@@ -359,10 +359,7 @@ impl World {
             let record = self.hash(&format!("task:{id}"));
             let state: State = record["status"].parse().unwrap();
             assert_eq!(record["goal"], name, "{id}");
-            let with_role = format!("{state}:{}", record["role"]);
-            for kept in [state.to_string(), with_role] {
-                *counts.entry(kept).or_default() += 1;
-            }
+            *counts.entry(format!("{state}:{}", record["role"])).or_default() += 1;
             let deps: Vec<String> =
                 deps.get(id).map_or_else(Vec::new, |list| serde_json::from_str(list).unwrap());
             let open = deps
